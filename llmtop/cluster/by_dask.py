@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import getpass
 import os
+import re
 import socket
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from distributed import Client
 
 WATCH_S = 0.2
+TOGETHER_S = 1.0
+"""Those that join within so long of each other are taken in together."""
 PASS_S = 4.0
 """How long a scheduler may take to pass orders on: load workers that hear nothing for so long have no load any more."""
 _PASS_ON = source(
@@ -51,6 +54,9 @@ class _Place(Struct, frozen=True):
 
     address: str
     host: str
+    """Its own name, or where it is."""
+    of: str
+    """The load host that it is one of."""
 
 
 class DaskCrew:
@@ -65,6 +71,10 @@ class DaskCrew:
         self._outbox: list[tuple[_Post, Order]] = []
         self._stirred = asyncio.Event()
         self._cut_off = False
+        self._joined: asyncio.Queue[str] = asyncio.Queue()
+        """Addresses of Dask workers that have joined since."""
+        self._met = {place.address for place in places}
+        self._unusable: list[SessionLost] = []
         client.subscribe_topic(relay.TOPIC, self._hear)
         client.subscribe_topic("all", self._hear_of_workers)
         self._tasks = [asyncio.create_task(self._deliver()), asyncio.create_task(self._watch())]
@@ -107,6 +117,27 @@ class DaskCrew:
         self._check(begun, place)
         post.name = f"{place.host}:{begun.pid}"
         return post
+
+    async def more(self) -> Mapping[int, str]:
+        if self._unusable:
+            raise self._unusable.pop()
+        addresses = [await self._joined.get()]
+        await asyncio.sleep(TOGETHER_S)
+        while not self._joined.empty():
+            addresses.append(self._joined.get_nowait())
+        version = (await asyncio.to_thread(calm.distributed)).__version__
+        looks = (_look(self._spec, self._client, each, version) for each in addresses)
+        found = await asyncio.gather(*looks, return_exceptions=True)
+        self._unusable += [each for each in found if isinstance(each, SessionLost)]
+        first, places = len(self._places), [each for each in found if isinstance(each, _Place)]
+        self._places += sorted(places, key=lambda place: (place.host, place.address))
+        return {first + at: place.of for at, place in enumerate(self._places[first:])}
+
+    def _meet(self, address: str) -> None:
+        """A Dask worker is there."""
+        if address not in self._met:
+            self._met.add(address)
+            self._joined.put_nowait(address)
 
     async def close(self) -> None:
         for task in self._tasks:
@@ -179,7 +210,10 @@ class DaskCrew:
 
     def _hear_of_workers(self, event: tuple[float, Any]) -> None:
         _, told = event
-        if isinstance(told, dict) and told.get("action") == "remove-worker":
+        action = told.get("action") if isinstance(told, dict) else None
+        if action == "add-worker":
+            self._meet(told["worker"])
+        if action == "remove-worker":
             for post in self._posts.values():
                 if post.place.address == told.get("worker"):
                     post.lose(f"is gone: its Dask worker on {post.place.host} has left {self._spec}", ended=True)
@@ -275,6 +309,7 @@ async def _places(spec: CrewSpec, client: Client, ours: str) -> list[_Place]:
 
 async def _look(spec: CrewSpec, client: Client, address: str, ours: str) -> _Place:
     name, host, theirs, found = await _ask(spec, client, address, address, _LOOK)
+    of = host if name == address else re.sub(r"-\d+$", "", str(name))  # as `llmtop worker --name` names them
     host = plain(str(host if name == address else name))
     if _month(theirs) != _month(ours):
         raise SessionLost(
@@ -287,7 +322,7 @@ async def _look(spec: CrewSpec, client: Client, address: str, ours: str) -> _Pla
         raise SessionLost(
             f"{spec}: {host} has llmtop {plain(str(found))}, this machine {__version__}: install the same on both"
         )
-    place = _Place(address, host)
+    place = _Place(address, host, plain(str(of)))
     if by := await _ask(spec, client, address, host, relay.driver):
         raise SessionLost(_driven(spec, host, by))
     return place

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,7 @@ from llmtop.domain.plain import plain
 from llmtop.errors import SessionLost
 from llmtop.load.here import WorkerFacts
 from llmtop.load.messages import Greeting, Order, WorkerSetup, facts, packed, receive
-from llmtop.load.post import LEAVE_S, Post
+from llmtop.load.post import LEAVE_S, Post, nobody
 from llmtop.wording.crew import died
 
 logging.getLogger("asyncssh").setLevel(logging.CRITICAL + 1)  # what goes wrong it raises besides
@@ -78,6 +78,9 @@ class SshCrew:
     async def post(self, setup: WorkerSetup) -> Post:
         host, place = self._places[setup.worker]
         return await host.post(place)
+
+    async def more(self) -> Mapping[int, str]:
+        return await nobody()
 
     async def close(self) -> None:
         await _closed(self._hosts)

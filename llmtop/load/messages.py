@@ -70,6 +70,8 @@ class WorkerSetup(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     sizes: Sizes | None = None
     worker: int = 0
     workers: int = 1
+    first: int | None = None
+    """Number of its first prompt, each further one being `workers` more; None: `worker`."""
     recorded: bytes = b""
     """A trace, `Recorded.packed`: read once, by the parent. Empty: prompts are of another source."""
     lease_s: float | None = None
@@ -87,6 +89,11 @@ class WorkerSetup(msgspec.Struct, frozen=True, tag=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"WorkerSetup({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
+
+    @property
+    def begins_at(self) -> int:
+        """The number of its first prompt."""
+        return self.worker if self.first is None else self.first
 
     def now(self) -> int:
         """Nanoseconds of the run clock."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import psutil
@@ -36,6 +37,10 @@ LOOK_S = 0.1
 SILENT_NS = 1_500_000_000
 """Of a worker that tells nothing for so long it is said; figures go on without it."""
 PING_NS = SECOND_NS
+JOIN_S = 10.0
+"""How long those that join together may take before the load is shared with the ones that have come."""
+FAR = 1 << 32
+"""Prompts of one that joins later have numbers of their own: beyond this, which the others never come to."""
 LEASE_S = 3.0
 """A worker ends its load when it has heard nothing for so long."""
 GIVEN_UP_NS = 4 * SECOND_NS
@@ -61,7 +66,8 @@ class Workers:
 
     Open-loop arrivals are dealt out by number, concurrency by largest remainder. What the workers tell is merged by
     250 ms and by second, once all that live and are not silent have told it. When a worker dies, its share goes to the
-    others and its requests in flight are lost.
+    others and its requests in flight are lost. Who joins while the load goes on gets a share as soon as it is heard,
+    where prompts are drawn: rows of a file, a trace and users of a file are dealt out at the beginning.
 
     Args:
         setup: of all workers together; each makes its own client and prompts of it.
@@ -80,6 +86,9 @@ class Workers:
         self._met: list[LoadWorker] = []
         self._followed: tuple[Pacer, int] | None = None
         self._awaited = set(range(setup.workers))
+        self._joining: dict[int, asyncio.Future[bool]] = {}
+        """By number: who joins, and gets no load yet; whether it has come."""
+        self._working: dict[int, asyncio.Task[None]] = {}
         self._closing = asyncio.Event()
         self._lost = 0
         self._binned_s = 0.0
@@ -97,6 +106,11 @@ class Workers:
 
     @property
     def _living(self) -> list[Worker]:
+        """Those that the load is shared by."""
+        return [worker for worker in self._present if worker.number not in self._joining]
+
+    @property
+    def _present(self) -> list[Worker]:
         return [worker for worker in self._workers if worker.alive]
 
     def follow(self, pacer: Pacer, start_ns: int) -> None:
@@ -164,37 +178,54 @@ class Workers:
 
     async def _work_together(self) -> None:
         room = asyncio.Semaphore(STARTING)
-        working = [asyncio.create_task(self._work(number, room)) for number in range(self._setup.workers)]
+        for number in range(self._setup.workers):
+            self._working[number] = asyncio.create_task(self._work(number, room))
         looking = asyncio.create_task(self._watch())
+        growing = asyncio.create_task(self._grow(room))
         closing = asyncio.create_task(self._closing.wait())
-        ended = asyncio.gather(*working)
+        ended = asyncio.create_task(self._ended())
         try:
             # Not until all have ended: one that hangs would keep the others, and be kept.
-            ends: set[asyncio.Future[Any]] = {ended, closing, looking}
+            ends: set[asyncio.Future[Any]] = {ended, closing, looking, growing}
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            for end in (ended, looking):
+            for end in (ended, looking, growing):
                 if end.done():
                     end.result()
         finally:
-            closing.cancel()
-            looking.cancel()
+            for task in (closing, looking, growing):
+                task.cancel()
             self.close()
             begun = {worker.number for worker in self._workers}
-            for number, work in enumerate(working):
+            for number, work in self._working.items():
                 if number not in begun:  # it is still on its way
                     work.cancel()
             await asyncio.gather(*(worker.post.close() for worker in self._workers))
-            await asyncio.gather(ended, *working, return_exceptions=True)
+            await asyncio.gather(ended, growing, *self._working.values(), return_exceptions=True)
+
+    async def _ended(self) -> None:
+        """All have, of those that join meanwhile, too. Raises what the first has raised that fails."""
+        ended: set[asyncio.Task[None]] = set()
+        while left := set(self._working.values()) - ended:
+            done, _ = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+            for work in done:
+                work.result()
+            ended |= done
 
     def close(self) -> None:
         self._closing.set()
-        for worker in self._living:
+        for worker in self._present:
             worker.send(Close())
 
     async def _work(self, number: int, room: asyncio.Semaphore) -> None:
         """Begin a worker and take in what it tells until it ends."""
-        async with room:
-            worker = await self._begin(number)
+        try:
+            async with room:
+                worker = await self._begin(number)
+        except SessionLost as error:
+            if number not in self._joining:
+                raise
+            self._cannot_join(number, str(error))
+            return
         worker.hearing = asyncio.create_task(self._hear(worker))
         try:
             await asyncio.wait({worker.hearing})
@@ -208,9 +239,47 @@ class Workers:
             self._died(worker, fate)
             self._came(worker)
 
+    # ── Who joins ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _grow(self, room: asyncio.Semaphore) -> None:
+        """Take in whoever joins, until cancelled."""
+        while True:
+            try:
+                newcomers = await self._crew.more()
+            except SessionLost as error:
+                self._say(wording.cannot_join(str(error)), "warning")
+                continue
+            if self._setup.workload.source == "synthetic":
+                await self._take_in(newcomers, room)
+            else:
+                for host, count in Counter(newcomers.values()).items():
+                    self._say(wording.too_late(host, count), "info")
+
+    async def _take_in(self, newcomers: Mapping[int, str], room: asyncio.Semaphore) -> None:
+        """Begin them, and share the load with those that come."""
+        coming = {number: asyncio.get_running_loop().create_future() for number in newcomers}
+        self._joining.update(coming)
+        for number in newcomers:
+            self._working[number] = asyncio.create_task(self._work(number, room))
+        await asyncio.wait(coming.values(), timeout=JOIN_S)
+        self._joining.clear()
+        came = Counter(newcomers[number] for number, has in coming.items() if has.done() and has.result())
+        self._share_out()
+        for host, count in came.items():
+            self._say(wording.joined(host, count, len(self._living)), "info")
+
+    def _cannot_join(self, number: int, why: str) -> None:
+        for worker in self._workers:
+            worker.alive = worker.alive and worker.number != number
+        self._joining[number].set_result(False)
+        self._say(wording.cannot_join(why), "warning")
+
+    # ── Each ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
     async def _begin(self, number: int) -> Worker:
         """Raises SessionLost."""
-        setup = replace(self._setup, worker=number)
+        beyond = number - self._setup.workers
+        setup = replace(self._setup, worker=number, first=None if beyond < 0 else (beyond + 1) * FAR)
         clock = Clock() if self._crew.elsewhere else None
         worker = Worker(number, await self._crew.post(setup), clock)
         self._workers.append(worker)
@@ -246,13 +315,16 @@ class Workers:
         self._events.extend(worker.named(event) for event in told.batch.events)
         if told.let_go:
             self._say(wording.let_go(worker.number, worker.post.name, LEASE_S), "warning")
-            self._follow_on(now)
+            self._share_out()
         if told.fault is not None:
             worker.alive = False
             raise UsersError(*told.fault)
         self._came(worker)
 
     def _came(self, worker: Worker) -> None:
+        joining = self._joining.get(worker.number)
+        if joining is not None and not joining.done():
+            joining.set_result(worker.alive)
         if worker.number in self._awaited:
             self._awaited.discard(worker.number)
             if not self._awaited:
@@ -270,10 +342,10 @@ class Workers:
         pinging = now_ns - self._pinged_ns >= PING_NS
         if pinging:
             self._pinged_ns = now_ns
-        for worker in self._living:
+        for worker in self._present:
             if pinging:
                 worker.ping()
-            if worker.number in self._awaited:
+            if worker.number in self._awaited or worker.number in self._joining:
                 continue
             if away:
                 worker.heard_ns = now_ns
@@ -297,14 +369,15 @@ class Workers:
         if not living:
             raise SessionLost(f"{text}. {wording.NOBODY_LEFT}")
         self._say(f"{text}, {wording.share_goes(living)}", "error")
-        self._follow_on(now)
+        self._share_out()
 
-    def _follow_on(self, now_ns: int) -> None:
-        """All do their part of what is followed, from now on: what was not sent until now is not made up for."""
+    def _share_out(self) -> None:
+        """All that are there now do their part of what is followed; what was not sent until now is not made up for."""
         if self._followed is not None:
+            now = self._setup.now()
             pacer, start_ns = self._followed
-            elapsed_s = (now_ns - start_ns) / 1e9
-            self.follow(pacer.replaced(pacer.plan, elapsed_s, pacer.start_s + elapsed_s), now_ns)
+            elapsed_s = (now - start_ns) / 1e9
+            self.follow(pacer.replaced(pacer.plan, elapsed_s, pacer.start_s + elapsed_s), now)
 
     def _introduce(self, worker: Worker) -> None:
         self._met.append(worker.introduced(self._setup.now()))

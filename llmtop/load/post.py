@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Protocol
 
 from llmtop.channel import Child, outward_environment
@@ -49,8 +50,17 @@ class Crew(Protocol):
     async def post(self, setup: WorkerSetup) -> Post:
         """Begin the worker `setup.worker`, which is told nothing yet. Raises SessionLost."""
 
+    async def more(self) -> Mapping[int, str]:
+        """Wait for others to join: the host of each by its number, from `size` on. Raises SessionLost: one cannot."""
+
     async def close(self) -> None:
         """All posts are closed, or were cancelled while they began: end what was there for all of them."""
+
+
+async def nobody() -> Mapping[int, str]:
+    """Of a crew that nobody joins."""
+    never: asyncio.Future[Mapping[int, str]] = asyncio.get_running_loop().create_future()
+    return await never
 
 
 class Children:
@@ -64,6 +74,9 @@ class Children:
     async def post(self, setup: WorkerSetup) -> Post:
         child = Child("llmtop.load.worker", environment=outward_environment(*setup.endpoint.secret_variables))
         return Pipes(child, *await child.streams())
+
+    async def more(self) -> Mapping[int, str]:
+        return await nobody()
 
     async def close(self) -> None:
         pass

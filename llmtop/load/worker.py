@@ -136,7 +136,7 @@ def _setup_of(setup: WorkerSetup, client: EndpointClient) -> Setup:
         setup.workload,
         max_model_len=setup.info.max_model_len if setup.info is not None else None,
         salt=setup.salt,
-        start=setup.worker,
+        start=setup.begins_at,
         step=setup.workers,
         recorded=_recorded(setup.recorded),
     )
@@ -150,7 +150,7 @@ def _setup_of(setup: WorkerSetup, client: EndpointClient) -> Setup:
         origin_ns=setup.origin_ns,
         seed=setup.seed,
         api=setup.api,
-        carried=Carried(setup.workload, setup.seed, start=setup.worker, step=setup.workers),
+        carried=Carried(setup.workload, setup.seed, start=setup.begins_at, step=setup.workers),
         start=setup.start,
         worker=setup.worker,
     )

@@ -127,4 +127,22 @@ def share_goes(living: int) -> str:
     return f"its share goes to the other {living}"
 
 
+def joined(host: str, count: int, living: int) -> str:
+    """`load host h3 joined: 2 workers, the load is shared by 6 now`"""
+    return f"{_host(host, count)}, the load is shared by {living} now"
+
+
+def too_late(host: str, count: int) -> str:
+    """Of one whose share was dealt out to the others at the beginning."""
+    return f"{_host(host, count)} for the next run: what this one sends was dealt out at its beginning"
+
+
+def cannot_join(why: str) -> str:
+    return f"a load host that joined cannot be used: {why}"
+
+
+def _host(host: str, count: int) -> str:
+    return f"load host {plain(host)} joined: {count} worker{'' if count == 1 else 's'}"
+
+
 NOBODY_LEFT = "It was the last one: there is no load any more"

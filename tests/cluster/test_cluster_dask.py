@@ -62,6 +62,30 @@ async def test_two_dask_workers_measure_what_one_process_does_and_obey_one_drive
     await crew.close()
 
 
+async def test_a_load_host_that_joins_while_a_run_goes_on_gets_its_share(cluster: Cluster) -> None:
+    async with selftest.known_times(*KNOWN) as url, driven(url, cluster.url, POINT) as load:
+        first = {0, 1}
+        await load.until(lambda: {record.worker for record in load.requests} == first)
+        host = cluster.start_host(2, name="h3")
+        try:
+            await load.until(lambda: any("joined" in event.text for event in load.events))
+            assert {record.worker for record in load.requests} == first, "no load before it is said"
+            await load.until(lambda: len({record.worker for record in load.requests}) == len(first) + 2)
+            await load.until(lambda: load.engine.in_flight == 8)
+            await load.end()
+        finally:
+            host.terminate()
+            host.wait()
+    joined = [event.text for event in load.events if "joined" in event.text]
+    assert all(text.startswith("load host h3 joined: ") for text in joined)
+    assert sum(int(text.split()[4]) for text in joined) == 2, "at once, or one after the other"
+    met = {worker.worker: worker for worker in load.workers}
+    assert met.keys() == first | {len(first), len(first) + 1}
+    assert all(abs(worker.offset_s) <= worker.error_s for worker in met.values()), "it is this machine"
+    assert sum(b.sent for b in load.bins) == len(load.requests)
+    assert load.bins[-1].in_flight == 0
+
+
 async def test_one_that_stands_still_and_one_that_dies_are_named_while_the_other_goes_on(cluster: Cluster) -> None:
     async with selftest.known_times(*KNOWN) as url, driven(url, cluster.url, POINT) as load:
         await load.until(lambda: load.ok > 10 and set(load.pids) == {0, 1})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from random import Random
 from time import perf_counter_ns, thread_time
 
@@ -284,12 +284,16 @@ class Fleet:
         rng = Random(7)
         self.gaps_ns = [round(TPOT_S * 1e9 * rng.lognormvariate(0, 0.1)) for _ in range(MOST_POOLED)]
         self.posts: list[FleetPost] = []
+        self.joining: asyncio.Queue[Mapping[int, str]] = asyncio.Queue()
         self.told_bytes = self.messages = 0
         self.invented_s = 0.0
 
     async def post(self, setup: WorkerSetup) -> FleetPost:
         self.posts.append(FleetPost(self, setup))
         return self.posts[-1]
+
+    async def more(self) -> Mapping[int, str]:
+        return await self.joining.get()
 
     async def close(self) -> None:
         pass

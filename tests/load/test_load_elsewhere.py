@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -24,6 +25,7 @@ from llmtop.domain.run import Call, Event, FactBatch
 from llmtop.domain.samples import ClientSample, LoadBin
 from llmtop.errors import FileError, SessionLost, UsageError, UsersError
 from llmtop.load import luggage, pool
+from llmtop.load import worker as worker_module
 from llmtop.load.account import Worker
 from llmtop.load.clocks import SHIFT_NS, Clock, shifted
 from llmtop.load.here import WorkerFacts
@@ -35,6 +37,7 @@ from llmtop.load.pool import GIVEN_UP_NS, LEASE_S, SILENT_NS, Workers
 from llmtop.load.users import Flight
 from llmtop.load.worker import work
 from llmtop.meter.binner import merge_bins
+from llmtop.workload.prompts import PromptSource
 
 SECOND = 1_000_000_000
 PATIENCE_S = 20.0
@@ -203,8 +206,8 @@ MOVES = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=4, ma
 
 
 @given(st.lists(MOVES, min_size=2, max_size=3), st.randoms(use_true_random=False))
-def test_whoever_is_waited_for_or_dies_nothing_is_lost_and_every_bin_keeps_the_law(workers, rng: Random) -> None:
-    """sent = ended + in flight after every merged bin, though bins come late and workers end."""
+def test_whoever_is_waited_for_joins_or_dies_nothing_is_lost_and_every_bin_keeps_the_law(workers, rng: Random) -> None:
+    """sent = ended + in flight after every merged bin, though bins come late, and workers join and end."""
     merger: Merger[LoadBin] = Merger(0.25, quiet, run_on)
     queues = [[] for _ in workers]
     for queue, moves in zip(queues, workers, strict=True):
@@ -214,7 +217,12 @@ def test_whoever_is_waited_for_or_dies_nothing_is_lost_and_every_bin_keeps_the_l
             in_flight += sent - ended
             queue.append(load_bin(interval * 0.25 + 0.01, sent=sent, ok=ended, in_flight=in_flight))
     merged, living, last = [], set(range(len(workers))), dict.fromkeys(range(len(workers)), 0)
-    while any(queues[number] for number in living):
+    joins = set(rng.sample(sorted(living)[1:], rng.randint(0, len(workers) - 1)))
+    living -= joins
+    while any(queues[number] for number in living) or joins:
+        if joins and (rng.random() < 0.2 or not any(queues[number] for number in living)):
+            living.add(joins.pop())
+            continue
         number = rng.choice([number for number in living if queues[number]])
         several = rng.randint(1, 5)
         told, queues[number] = queues[number][:several], queues[number][several:]
@@ -293,6 +301,7 @@ class FakeCrew:
     def __init__(self, posts: list[FakePost], elsewhere: bool = True) -> None:
         self.posts, self.elsewhere = posts, elsewhere
         self.size = len(posts)
+        self.joining: asyncio.Queue[Mapping[int, str]] = asyncio.Queue()
         self.beginning = self.most = 0
         self.closed = False
         self.fails: int | None = None
@@ -307,6 +316,9 @@ class FakeCrew:
         if setup.worker == self.fails:
             raise SessionLost("h9 refuses connections")
         return self.posts[setup.worker]
+
+    async def more(self) -> Mapping[int, str]:
+        return await self.joining.get()
 
     async def close(self) -> None:
         assert all(post.closed for post in self.posts if post.got)
@@ -513,6 +525,153 @@ async def test_a_connection_that_is_lost_loses_its_requests_and_gives_its_share_
         assert [order for order in post.got if isinstance(order, Follow)][-1].pacer.share == (place, 2)
     workers.close()
     await running
+
+
+# ── Who joins ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def told_until(workers: Workers, wanted: Callable[[list[FactBatch]], object]) -> list[FactBatch]:
+    told: list[FactBatch] = []
+    async with asyncio.timeout(PATIENCE_S):
+        while not wanted(told):
+            told.append(workers.take())
+            await asyncio.sleep(0.005)
+    return told
+
+
+def said(told: list[FactBatch]) -> list[tuple[str, str]]:
+    return [(event.text, event.severity) for batch in told for event in batch.events]
+
+
+def shares(*posts: FakePost) -> list[tuple[int, int]]:
+    """What each was told last of its part of the load."""
+    return [[order for order in post.got if isinstance(order, Follow)][-1].pacer.share for post in posts]
+
+
+async def test_those_that_join_get_a_share_at_once_with_their_clocks_and_prompts_of_their_own() -> None:
+    posts = [FakePost("h1:1"), FakePost("h2:1"), FakePost("h3:1", offset_ns=5 * SECOND), FakePost("h3:2"), FakePost()]
+    crew = FakeCrew(posts)
+    crew.size = 2
+    workers = Workers(setup(2), crew)
+    ready = asyncio.Event()
+    running = asyncio.create_task(workers.run(ready.set))
+    await ready.wait()
+    workers.follow(Pacer.hold(LoadPoint(concurrency=8)), 0)
+    assert shares(*posts[:2]) == [(0, 2), (1, 2)]
+    crew.joining.put_nowait({2: "h3", 3: "h3"})
+    told = await told_until(workers, said)
+    assert said(told) == [("load host h3 joined: 2 workers, the load is shared by 4 now", "info")]
+    assert shares(*posts[:4]) == [(0, 4), (1, 4), (2, 4), (3, 4)]
+    met = {each.worker: each for batch in told for each in batch.workers}
+    assert abs(met[2].offset_s - 5.0) <= met[2].error_s + 1e-6
+    shift_ns = posts[2].setup.origin_ns - workers._setup.origin_ns
+    assert shift_ns == pytest.approx(5 * SECOND, abs=met[2].error_s * 1e9 + 1e3)
+    begins = [post.setup.begins_at for post in posts[:4]]
+    numbers = [set(range(first, first + 200, 2)) for first in begins]
+    assert begins[:2] == [0, 1]
+    assert len(set.union(*numbers)) == sum(map(len, numbers)), "no prompt of one is another's"
+    crew.joining.put_nowait({4: "h2"})
+    ((text, _),) = said(await told_until(workers, said))
+    assert text == "load host h2 joined: 1 worker, the load is shared by 5 now"
+    workers.close()
+    await running
+    assert all(post.closed for post in posts)
+
+
+@pytest.mark.parametrize("first", [None, pool.FAR])
+def test_the_prompts_of_a_worker_begin_where_its_setup_says(first: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[dict[str, Any]] = []
+
+    def source(*arguments: Any, **options: Any) -> PromptSource:
+        made.append(options)
+        return PromptSource(*arguments, **options)
+
+    monkeypatch.setattr(worker_module, "PromptSource", source)
+    worker_module._setup_of(setup(2, worker=1, first=first), None)  # type: ignore[arg-type]
+    assert [(each["start"], each["step"]) for each in made] == [(1 if first is None else first, 2)]
+
+
+async def test_one_that_cannot_join_is_said_and_the_load_goes_on_as_it_was() -> None:
+    posts = [FakePost(f"h{number}:1") for number in range(4)]
+    crew = FakeCrew(posts)
+    crew.size, crew.fails = 2, 2
+    workers = Workers(setup(2), crew)
+    ready = asyncio.Event()
+    running = asyncio.create_task(workers.run(ready.set))
+    await ready.wait()
+    workers.follow(Pacer.hold(LoadPoint(concurrency=8)), 0)
+    crew.joining.put_nowait({2: "h9"})
+    told = await told_until(workers, said)
+    assert said(told) == [("a load host that joined cannot be used: h9 refuses connections", "warning")]
+    crew.joining.put_nowait({3: "h3"})
+    assert said(await told_until(workers, said))[-1][0].endswith("the load is shared by 3 now")
+    assert shares(posts[0], posts[1], posts[3]) == [(0, 3), (1, 3), (2, 3)]
+    assert not running.done()
+    workers.close()
+    await running
+
+
+async def test_one_that_is_on_its_way_holds_no_figures_up_and_gets_no_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    posts = [FakePost("h1:1"), FakePost("h2:1")]
+    monkeypatch.setattr(posts[1], "tell", lambda *_, **__: None)  # it begins, and does not answer
+    crew = FakeCrew(posts)
+    crew.size = 1
+    workers = Workers(setup(1), crew)
+    ready = asyncio.Event()
+    running = asyncio.create_task(workers.run(ready.set))
+    await ready.wait()
+    crew.joining.put_nowait({1: "h2"})
+    async with asyncio.timeout(PATIENCE_S):
+        while len(workers._workers) < 2:
+            await asyncio.sleep(0.005)
+    posts[0].tell(load_bin(0.25, sent=2, in_flight=2), in_flight=2)
+    told = await told_until(workers, lambda told: any(batch.bins for batch in told))
+    assert sum(b.sent for batch in told for b in batch.bins) == 2
+    workers.follow(Pacer.hold(LoadPoint(concurrency=8)), 0)
+    assert shares(posts[0]) == [(0, 1)]
+    assert not [order for order in posts[1].got if isinstance(order, Follow)]
+    workers.close()
+    await running
+
+
+async def test_rows_that_were_dealt_out_are_sent_by_those_that_have_them(tmp_path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"prompt": "a"}\n')
+    posts = [FakePost("h1:1"), FakePost("h3:1")]
+    crew = FakeCrew(posts, elsewhere=False)
+    workers = Workers(setup(1, workload=Workload(source="jsonl", file=str(file))), crew)
+    ready = asyncio.Event()
+    running = asyncio.create_task(workers.run(ready.set))
+    await ready.wait()
+    crew.joining.put_nowait({1: "h3"})
+    (told,) = said(await told_until(workers, said))
+    assert (
+        told[0] == "load host h3 joined: 1 worker for the next run: what this one sends was dealt out at its beginning"
+    )
+    assert not posts[1].got
+    workers.close()
+    await running
+
+
+async def test_who_joined_carries_the_load_alone_when_all_others_are_gone_and_is_the_last_to_be_lost() -> None:
+    posts = [FakePost("h1:1"), FakePost("h2:1")]
+    crew = FakeCrew(posts)
+    crew.size = 1
+    workers = Workers(setup(1), crew)
+    ready = asyncio.Event()
+    running = asyncio.create_task(workers.run(ready.set))
+    await ready.wait()
+    workers.follow(Pacer.hold(LoadPoint(concurrency=8)), 0)
+    crew.joining.put_nowait({1: "h2"})
+    await told_until(workers, said)
+    posts[0].end()
+    told = await told_until(workers, lambda told: any(severity == "error" for _, severity in said(told)))
+    assert said(told)[-1][0].endswith("its share goes to the other 1")
+    assert shares(posts[1]) == [(0, 1)]
+    assert not running.done()
+    posts[1].end()
+    with pytest.raises(SessionLost, match="It was the last one"):
+        await running
 
 
 async def test_many_begin_at_once_and_not_too_many() -> None:

@@ -24,15 +24,15 @@ MOST_BYTES = 16_000
 class Heard:
     """A fleet that was driven for a while, with everything that its parent has told."""
 
-    def __init__(self, workers: int, streams: int, seconds: float, dies_s: float | None = None) -> None:
+    def __init__(self, workers: int, streams: int, seconds: float, dies_s: float | None = None, joins: int = 0) -> None:
         self.crew = fleet.Fleet(workers, streams)
         self.bins: list[LoadBin] = []
         self.requests: list[RequestRecord] = []
         self.bytes_per_worker_s = 0.0
         with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-            runner.run(self._drive(workers, streams, seconds, dies_s))
+            runner.run(self._drive(workers, streams, seconds, dies_s, joins))
 
-    async def _drive(self, workers: int, streams: int, seconds: float, dies_s: float | None) -> None:
+    async def _drive(self, workers: int, streams: int, seconds: float, dies_s: float | None, joins: int) -> None:
         loop = asyncio.get_running_loop()
         fleet.CLOCK.now_s = loop.time
         setup, load = fleet.setup_of(workers, streams), LoadPoint(concurrency=workers * streams)
@@ -41,6 +41,9 @@ class Heard:
         if dies_s is not None:
             await asyncio.sleep(dies_s)
             self.crew.posts[0].end()
+        if joins:
+            await asyncio.sleep(4.0)
+            self.crew.joining.put_nowait(dict.fromkeys(range(workers, workers + joins), "h9"))
         while loop.time() < seconds:
             await asyncio.sleep(0.25)
             self._hear()
@@ -75,6 +78,15 @@ def test_of_a_worker_that_is_gone_all_that_it_had_told_of_is_lost() -> None:
     assert {record.worker for record in lost} == {0}
     assert len(lost) == 8
     assert heard.bins[-1].in_flight == 39 * 8
+
+
+def test_those_that_join_are_counted_from_then_on_and_the_law_holds_all_the_while() -> None:
+    heard = Heard(workers=20, streams=8, seconds=14.0, joins=10)
+    assert {record.outcome for record in heard.requests} == {Outcome.OK}
+    assert {record.worker for record in heard.requests} == set(range(30))
+    assert heard.bins[-1].in_flight == 30 * 8
+    steps = [round(b.t_s / 0.25) for b in heard.bins]
+    assert steps == list(range(steps[0], steps[0] + len(steps))), "one for each 250 ms, the join within them"
 
 
 def test_a_worker_tells_few_bytes_however_many_tokens_it_reads() -> None:
