@@ -329,7 +329,7 @@ def _is_news(event: Event) -> bool:
     """Whether somebody who waits for the run wants to hear of it. How it ended is said when it has."""
     if event.kind == "load" and tells_end(event.text):
         return False
-    told = event.severity != "info" or event.kind in ("recording", "server")
+    told = event.severity != "info" or event.kind in ("recording", "server", "client")
     return told or event.text.startswith(sentences.WORKLOAD) or bool(sentences.holder_of(event.text))
 
 

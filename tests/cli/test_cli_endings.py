@@ -22,6 +22,7 @@ from llmtop.domain.shown import Shown
 from llmtop.errors import FileError
 from llmtop.profiles import load_profile
 from llmtop.wording.between import prompts_cut_by, several_replicas
+from llmtop.wording.crew import joined
 from llmtop.wording.endings import ENDED_BY, MORE_EVENTS, unseen_text
 from llmtop.wording.sentences import WORKLOAD, held_loop
 
@@ -190,7 +191,7 @@ def test_what_was_left_out_of_a_file_is_said_once(capsys: pytest.CaptureFixture[
 
 @pytest.mark.parametrize("over", [True, False])
 def test_what_went_wrong_is_said_once_with_its_time(over: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever is of severity warning or error, and what became of replicas; not how the run ended, said elsewhere."""
+    """Whatever is of severity warning or error, and what became of replicas and load hosts; not how the run ended, said elsewhere."""
     screen = io.StringIO()
     monkeypatch.setattr(screen, "isatty", lambda: over, raising=False)
     monkeypatch.setattr(sys, "stderr", screen)
@@ -201,6 +202,7 @@ def test_what_went_wrong_is_said_once_with_its_time(over: bool, monkeypatch: pyt
         Event(8.0, "server", "replica pod-3 is ready: 2 of 3"),
         Event(8.5, "server", "kubectl is forbidden\x1b[2J", "warning"),
         Event(9.0, "client", "load worker 1 (wA:4711) died", "error"),
+        Event(9.2, "client", joined("h3", 2, 6)),
         Event(9.5, "load", "the server has drained"),
         Event(9.9, "load", ENDED_BY[Ending.BRAKE], "warning"),
         Event(9.9, "load", unseen_text(60), "warning"),
@@ -209,8 +211,8 @@ def test_what_went_wrong_is_said_once_with_its_time(over: bool, monkeypatch: pyt
         progress.tell(msgspec.structs.replace(result().frame, events=events[:upto]))
     said = screen.getvalue().replace("\r\x1b[K", "").splitlines()
     assert "\x1b" not in "".join(said)
-    assert [line.split(" ", 3)[1] for line in said] == ["00:07", "00:08", "00:08"]
-    assert ["wA:4711" in said[0], "pod-3" in said[1], "forbidden" in said[2]] == [True] * 3
+    assert [line.split(" ", 3)[1] for line in said] == ["00:07", "00:08", "00:08", "00:09"]
+    assert ["wA:4711" in said[0], "pod-3" in said[1], "forbidden" in said[2], "load host h3" in said[3]] == [True] * 4
 
 
 def test_a_run_in_which_all_goes_wrong_says_a_bearable_part_of_it(capsys: pytest.CaptureFixture[str]) -> None:
