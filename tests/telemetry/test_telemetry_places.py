@@ -334,7 +334,7 @@ async def test_a_kubectl_that_hangs_is_ended_and_said(kubectl: FakeKubectl, make
     scraper = make(SERVICE)
     await scraper.scrape()
     assert "kubectl took longer than" in (scraper.missing or "")
-    await asyncio.to_thread(until_gone, kubectl.asked[0][2])
+    await asyncio.to_thread(until_gone, kubectl.asked[0].pid)
 
 
 async def test_no_kubectl_is_said_and_one_in_the_working_directory_is_not_run(
@@ -346,7 +346,7 @@ async def test_no_kubectl_is_said_and_one_in_the_working_directory_is_not_run(
     scraper = make(SERVICE)
     await scraper.scrape()
     assert "there is no kubectl on PATH: install it" in (scraper.missing or "")
-    assert not (tmp_path / "asked").exists()
+    assert not any((tmp_path / "asked").iterdir())
 
 
 async def test_kubectl_sees_the_login_and_no_key_of_the_endpoint(
@@ -357,9 +357,9 @@ async def test_kubectl_sees_the_login_and_no_key_of_the_endpoint(
         monkeypatch.setenv(name, f"of-{name.lower()}")
     scraper = make(SERVICE, api_key_env="AWS_TOKEN_OF_LLM")
     await scraper.scrape()
-    seen = kubectl.asked[0][1]
-    assert {"KUBECONFIG", "AWS_PROFILE", "HOME", "PATH"} <= seen.keys()
-    assert not {"AWS_TOKEN_OF_LLM", "OPENAI_API_KEY", "SOME_SECRET"} & seen.keys()
+    seen = kubectl.asked[0].variables
+    assert {"KUBECONFIG", "AWS_PROFILE", "HOME", "PATH"} <= seen
+    assert not {"AWS_TOKEN_OF_LLM", "OPENAI_API_KEY", "SOME_SECRET"} & seen
     assert login_environment([SERVICE], ["AWS_TOKEN_OF_LLM"]).keys() >= {"KUBECONFIG", "AWS_PROFILE"}
     assert "AWS_TOKEN_OF_LLM" not in login_environment([SERVICE], ["AWS_TOKEN_OF_LLM"])
     assert login_environment(["http://h/metrics", "dns://h:1"]) == {}
@@ -377,12 +377,12 @@ async def test_pods_out_of_reach_are_forwarded_to_and_forwards_end_with_us(
     snapshot = await scraper.scrape()
     assert (scraper.missing, snapshot.running) == (None, 4)
     assert snapshot.replicas == ()
-    forwards = [asked for asked in kubectl.asked if asked[0][0] == "port-forward"]
-    assert [asked[0] for asked in forwards] == [
+    forwards = [asked for asked in kubectl.asked if asked.arguments[0] == "port-forward"]
+    assert [asked.arguments for asked in forwards] == [
         ["port-forward", "-n", "prod", "pod/vllm-a", ":8000", "--address", "127.0.0.1"]
     ]
     await scraper.close()
-    await asyncio.to_thread(until_gone, forwards[0][2])
+    await asyncio.to_thread(until_gone, forwards[0].pid)
 
 
 async def nowhere_reached(self: Any, pod: Pod) -> bool:
@@ -414,7 +414,7 @@ async def test_what_kubectl_runs_ends_when_its_keeper_is_killed(kubectl: FakeKub
     assert child is not None
     child.kill()
     child.wait()
-    await asyncio.to_thread(until_gone, kubectl.asked[0][2])
+    await asyncio.to_thread(until_gone, kubectl.asked[0].pid)
     assert not forward.open
     await ours.close()
 
