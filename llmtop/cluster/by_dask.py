@@ -128,8 +128,13 @@ class DaskCrew:
         version = (await asyncio.to_thread(calm.distributed)).__version__
         looks = (_look(self._spec, self._client, each, version) for each in addresses)
         found = await asyncio.gather(*looks, return_exceptions=True)
+        for each in found:
+            if isinstance(each, BaseException) and not isinstance(each, SessionLost):
+                raise each
         self._unusable += [each for each in found if isinstance(each, SessionLost)]
         first, places = len(self._places), [each for each in found if isinstance(each, _Place)]
+        if not places:
+            raise self._unusable.pop()
         self._places += sorted(places, key=lambda place: (place.host, place.address))
         return {first + at: place.of for at, place in enumerate(self._places[first:])}
 

@@ -37,8 +37,9 @@ LOOK_S = 0.1
 SILENT_NS = 1_500_000_000
 """Of a worker that tells nothing for so long it is said; figures go on without it."""
 PING_NS = SECOND_NS
-JOIN_S = 10.0
-"""How long those that join together may take before the load is shared with the ones that have come."""
+JOIN_S = 30.0
+"""How long those that join together may take before the load is shared with the ones that have come: an interpreter is
+started, and clocks are compared."""
 FAR = 1 << 32
 """Prompts of one that joins later have numbers of their own: beyond this, which the others never come to."""
 LEASE_S = 3.0
@@ -222,7 +223,7 @@ class Workers:
             async with room:
                 worker = await self._begin(number)
         except SessionLost as error:
-            if number not in self._joining:
+            if number < self._setup.workers:
                 raise
             self._cannot_join(number, str(error))
             return
@@ -262,7 +263,11 @@ class Workers:
         for number in newcomers:
             self._working[number] = asyncio.create_task(self._work(number, room))
         await asyncio.wait(coming.values(), timeout=JOIN_S)
-        self._joining.clear()
+        for worker in self._workers:
+            if worker.number in coming and not coming[worker.number].done() and worker.hearing is not None:
+                worker.given_up = wording.unheard(JOIN_S)
+                worker.hearing.cancel()
+        self._joining = {number: has for number, has in self._joining.items() if not has.done()}
         came = Counter(newcomers[number] for number, has in coming.items() if has.done() and has.result())
         self._share_out()
         for host, count in came.items():
@@ -271,7 +276,8 @@ class Workers:
     def _cannot_join(self, number: int, why: str) -> None:
         for worker in self._workers:
             worker.alive = worker.alive and worker.number != number
-        self._joining[number].set_result(False)
+        if not self._joining[number].done():
+            self._joining[number].set_result(False)
         self._say(wording.cannot_join(why), "warning")
 
     # ── Each ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -191,7 +191,9 @@ def test_what_was_left_out_of_a_file_is_said_once(capsys: pytest.CaptureFixture[
 
 @pytest.mark.parametrize("over", [True, False])
 def test_what_went_wrong_is_said_once_with_its_time(over: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever is of severity warning or error, and what became of replicas and load hosts; not how the run ended, said elsewhere."""
+    """Whatever is of severity warning or error, and what became of replicas and load hosts; not how the run ended,
+    which is said elsewhere.
+    """
     screen = io.StringIO()
     monkeypatch.setattr(screen, "isatty", lambda: over, raising=False)
     monkeypatch.setattr(sys, "stderr", screen)

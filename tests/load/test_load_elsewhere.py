@@ -634,6 +634,31 @@ async def test_one_that_is_on_its_way_holds_no_figures_up_and_gets_no_load(monke
     await running
 
 
+async def test_one_that_never_answers_keeps_the_others_waiting_for_a_while_and_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pool, "JOIN_S", 1.0)
+    posts = [FakePost(f"h{number}:1") for number in range(3)]
+    crew = FakeCrew(posts)
+    crew.size = 1
+    workers = Workers(setup(1), crew)
+    ready = asyncio.Event()
+    running = asyncio.create_task(workers.run(ready.set))
+    await ready.wait()
+    workers.follow(Pacer.hold(LoadPoint(concurrency=8)), 0)
+    monkeypatch.setattr(posts[2], "tell", lambda *_, pong=None, **__: pong and FakePost.tell(posts[2], pong=pong))
+    crew.joining.put_nowait({1: "h1", 2: "h2"})
+    told = await told_until(workers, lambda told: len(said(told)) > 1)
+    lost, joined = sorted(text for text, _ in said(told))
+    assert lost.startswith("Load worker 2 (h2:1) was lost: nothing was heard of it for 1.0 s")
+    assert joined.startswith("load host h1 joined: 1 worker, ")
+    assert shares(*posts[:2]) == [(0, 2), (1, 2)]
+    assert not [order for order in posts[2].got if isinstance(order, Follow)]
+    assert not running.done()
+    workers.close()
+    await running
+
+
 async def test_rows_that_were_dealt_out_are_sent_by_those_that_have_them(tmp_path) -> None:
     file = tmp_path / "rows.jsonl"
     file.write_text('{"prompt": "a"}\n')
