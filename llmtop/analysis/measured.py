@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -68,6 +68,20 @@ def measured_curves(facts: Facts, meta: RunMeta, requests: Requests, now_s: floa
     return Ledger().curves(facts, meta, requests, now_s)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Ghost:
+    """An earlier curve, and what it is made of."""
+
+    own: Sequence[Segment]
+    parts: Sequence[Part]
+    curve: MeasuredCurve
+
+    def is_of(self, own: Sequence[Segment], parts: Sequence[Part]) -> bool:
+        """Whether nothing was told since; of an open loop the bins count, too, of which the oldest may be no more."""
+        same = len(self.parts) == len(parts) and all(was is part for was, part in zip(self.parts, parts, strict=True))
+        return same and self.own == own and self.curve.axis == "concurrency"
+
+
 class Ledger:
     """The levels of one run, as it goes on: what can no longer change is reckoned once.
 
@@ -84,6 +98,7 @@ class Ledger:
         self._parts: dict[float, list[Part]] = {}
         """What is closed, by the start of its segment."""
         self._levels: dict[tuple[object, ...], dict[int, Level]] = {}
+        self._ghosts: dict[tuple[object, ...], _Ghost] = {}
 
     def curves(
         self, facts: Facts, meta: RunMeta, requests: Requests, now_s: float, *, every: bool = False
@@ -111,8 +126,15 @@ class Ledger:
         curves = []
         for key in [*list(latest)[: None if every else 2 * GHOSTS][::-1], current]:
             own = [segment for segment in segments if segment.key == key]
-            part = stacked([part for segment in own for part in by_start.get(segment.start_s, ())])
-            curve = self._curve(own, segments, part, view, now_s if key == current else None)
+            made_of = [part for segment in own for part in by_start.get(segment.start_s, ())]
+            ghost = self._ghosts.get(key)
+            if key != current and ghost is not None and ghost.is_of(own, made_of):
+                named = parts_of(own[-1], segments, ghost.curve.prompt_tokens)
+                curve = replace(ghost.curve, parts=named)
+            else:
+                curve = self._curve(own, segments, stacked(made_of), view, now_s if key == current else None)
+            if key != current:
+                self._ghosts[key] = _Ghost(own, made_of, curve)
             if key == current or every or len(curve.levels) >= 2:
                 curves.append(curve)
         return tuple(curves if every else curves[-GHOSTS - 1 :])
