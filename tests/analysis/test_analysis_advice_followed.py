@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
-from advising import SERVERS, Server, ramp, true_capacity, turned
+from advising import SERVERS, Server, keeps, predicted, ramp, true_capacity, turned
 
 from llmtop.domain.verdicts import Bound
 
@@ -27,10 +29,11 @@ def test_the_advice_gives_what_it_promises(name: str, bound: Bound, gain: float)
     assert found.diagnosis.bound is bound
     assert forecast is not None
     now = true_capacity(server(name), {}, forecast.capacity_now)
-    then = true_capacity(server(name), turned(server(name), {}, forecast), forecast.capacity_then)
+    then = turned(server(name), {}, forecast)
     assert forecast.capacity_now == pytest.approx(now, rel=0.1)
-    assert forecast.capacity_then == pytest.approx(then, rel=0.15)
-    assert then >= gain * now
+    least, most = max(gain * now, forecast.capacity_then / 1.15), forecast.capacity_then / 0.85
+    assert keeps(predicted(server(name), then, math.ceil(least)), server(name).limits)
+    assert not keeps(predicted(server(name), then, math.ceil(most)), server(name).limits)
 
 
 def test_where_the_slots_are_right_the_advice_is_to_keep_them() -> None:
