@@ -109,7 +109,7 @@ def tried(
     home: Path,
     more: Mapping[str, str | None] | None = None,
     cwd: Path | None = None,
-    limit_s: float = 40.0,
+    limit_s: float = 60.0,
     before: Callable[[], None] | None = None,
     during: Callable[[subprocess.Popen[bytes]], None] | None = None,
     stdin: bytes = b"",
