@@ -72,6 +72,11 @@ class FilmedCockpit(Cockpit):
             self.clock.at(self.clock.now_s + delay, callback)
         return Timer(self, delay, name="of the film")
 
+    def _compositor_refresh(self) -> None:
+        """Nothing: nobody sees it before the film asks for all rows."""
+        self._dirty_widgets.clear()
+        self._compositor._dirty_regions.clear()
+
 
 class FilmedApp(LlmtopApp):
     """The cockpit, brought up to date when the film wants it."""

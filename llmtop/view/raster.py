@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 from msgspec import Struct
 
@@ -20,6 +21,14 @@ Cell = tuple[str, str]
 
 _BRAILLE_BITS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 """Bit of (dot row, dot column) from the top left. Unicode chapter 21.1."""
+_BRAILLE_STROKES = tuple(
+    tuple(
+        tuple(sum(_BRAILLE_BITS[3 - dot][side] for dot in range(begin, end + 1)) for end in range(4))
+        for begin in range(4)
+    )
+    for side in (0, 1)
+)
+"""Bits of (dot column, lowest dot, highest dot), dots counted from the bottom of a cell."""
 _EIGHTHS = " ▁▂▃▄▅▆▇█"
 DOTS_X = {ChartMode.BRAILLE: 2, ChartMode.BLOCK: 1, ChartMode.ASCII: 1}
 """Dot columns of a cell."""
@@ -75,23 +84,33 @@ def columns(values: Values, axis: TimeAxis, dots: int, dots_per_cell: int) -> li
     One more stands first: the column left of the picture, from which a line comes in. A sample covers the `step_s`
     before its time, so that there are no holes where columns are finer than samples.
     """
+    if not values:
+        return [None] * (dots + 1)
+    found: list[float | None] = []
+    for begin, end in _samples_of(axis, dots, dots_per_cell, len(values)):
+        best: float | None = None
+        for value in values[begin:end]:
+            if value is not None and (best is None or value > best):
+                best = value
+        found.append(best)
+    return found
+
+
+@lru_cache(maxsize=64)
+def _samples_of(axis: TimeAxis, dots: int, dots_per_cell: int, count: int) -> tuple[tuple[int, int], ...]:
+    """Which of `count` samples lie in each column: from one to before another. Charts of a screen share them."""
     column_s = axis.span_s / dots
     per_step = column_s / axis.step_s
     newest = round(axis.end_s / axis.step_s)
     last = math.ceil(newest / per_step - 1e-9)
     last = -(-last // dots_per_cell) * dots_per_cell
-    oldest = newest - len(values) + 1
-    found: list[float | None] = []
+    oldest = newest - count + 1
+    found: list[tuple[int, int]] = []
     for column in range(last - dots - 1, last):
-        begin = max(math.floor(column * per_step + 1e-9) + 1, oldest)
-        end = min(math.ceil((column + 1) * per_step - 1e-9), newest)
-        best: float | None = None
-        for sample in range(begin, end + 1):
-            value = values[sample - oldest]
-            if value is not None and (best is None or value > best):
-                best = value
-        found.append(best)
-    return found
+        begin = max(math.floor(column * per_step + 1e-9) + 1 - oldest, 0)
+        end = min(math.ceil((column + 1) * per_step - 1e-9), newest) - oldest + 1
+        found.append((begin, max(begin, end)))
+    return tuple(found)
 
 
 def column_of(t_s: float, axis: TimeAxis, dots: int, dots_per_cell: int) -> int | None:
@@ -165,14 +184,14 @@ def _paint_braille(picture: Picture, width: int, height: int) -> list[list[Cell]
     )  # fmt: skip
     for layer in picture.layers:
         for x, _, low, high in _strokes(layer, picture, width * 2, rows, 2):
-            cell_x, side = x >> 1, x & 1
-            for dot in range(low, high + 1):
-                from_top = rows - 1 - dot
-                cell_y = from_top >> 2
-                bits[cell_y][cell_x] |= _BRAILLE_BITS[from_top & 3][side]
-                past = layer.over is not None and limit_row is not None and dot > limit_row
-                if past:
-                    roles[cell_y][cell_x] = layer.over or layer.role
+            cell_x, strokes = x >> 1, _BRAILLE_STROKES[x & 1]
+            for from_bottom in range(low >> 2, (high >> 2) + 1):
+                first = from_bottom << 2
+                begin, end = max(low - first, 0), min(high - first, 3)
+                cell_y = height - 1 - from_bottom
+                bits[cell_y][cell_x] |= strokes[begin][end]
+                if layer.over is not None and limit_row is not None and first + end > limit_row:
+                    roles[cell_y][cell_x] = layer.over
                 elif roles[cell_y][cell_x] != layer.over or layer.over is None:
                     roles[cell_y][cell_x] = layer.role
     if limit_row is not None:
