@@ -79,7 +79,7 @@ async def test_a_session_that_is_told_so_goes_on_and_one_that_is_not_ends_in_ord
             queue.put_nowait(Quit())
         return looks / 20
 
-    monkeypatch.setattr(process, "time", types.SimpleNamespace(monotonic=now_s))
+    monkeypatch.setattr(process, "time", types.SimpleNamespace(monotonic=now_s, clock_gettime=lambda _: 0.0))
     serving = asyncio.create_task(process._serve(OPTIONS, queue, served, unseen_limit_s=0.2))  # type: ignore[arg-type]
     if seen:
         await serving
