@@ -266,56 +266,54 @@ async def test_pods_are_found_come_and_go_by_name(
     assert (len(scraper.seen), back.generation_tokens_total) == (2, 1040)
 
 
-@pytest.mark.parametrize(
-    ("answers", "words"),
-    [
-        (
-            {"get endpointslices": {"err": FORBIDDEN, "code": 1}},
-            ("forbidden to list endpointslices.discovery.k8s.io in namespace prod", "loadtest a Role", "--metrics-url"),
-        ),
-        (
-            {"get endpointslices": {"out": '{"items":[]}'}, "get service": {"err": NOT_FOUND, "code": 1}},
-            ("there is no service vllm in namespace prod", "kubectl get services -n prod"),
-        ),
-        (
-            {"get endpointslices": {"out": '{"items":[]}'}, "get service": {"out": "service/vllm\n"}},
-            ("service vllm has no pods",),
-        ),
-        ({"get endpointslices": {"out": "<html>"}}, ("no list of endpointslices",)),
-        (
-            {
-                "get endpointslices": {
-                    "err": LOGGED + "The connection to the server localhost:8080 was refused\n",
-                    "code": 1,
-                }
-            },
-            ("kubectl says The connection to the server localhost:8080 was refused", "in this terminal"),
-        ),
-        ({"get endpointslices": {"code": 9}}, ("kubectl says nothing and fails",)),
-        (
-            {
-                "get endpointslices": {
-                    "out": json.dumps({"items": [slice_of([("grpc", 1)], endpoint("a", "127.0.0.1"))]})
-                }
-            },
-            ("has no port metrics; it has grpc",),
-        ),
-    ],
-    ids=["forbidden", "no service", "no pods", "garbage", "no cluster", "speechless", "no port"],
-)
-async def test_why_nothing_is_found_is_said_with_what_to_do(
-    kubectl: FakeKubectl, make: Make, answers: Any, words: tuple[str, ...]
-) -> None:
-    kubectl.answer(answers)
-    scraper = make(f"{SERVICE}:metrics" if "no port" in words[0] or "port" in words[0] else SERVICE)
-    with pytest.raises(SessionLost) as refused:
-        await scraper.reach()
-    snapshot = await scraper.scrape()
-    assert str(refused.value) == scraper.missing
-    assert snapshot.running is None
-    assert not scraper.partly
-    for word in (SERVICE, *words):
-        assert word in (scraper.missing or "")
+NOTHING_FOUND: list[tuple[dict[str, Any], tuple[str, ...]]] = [
+    (
+        {"get endpointslices": {"err": FORBIDDEN, "code": 1}},
+        ("forbidden to list endpointslices.discovery.k8s.io in namespace prod", "loadtest a Role", "--metrics-url"),
+    ),
+    (
+        {"get endpointslices": {"out": '{"items":[]}'}, "get service": {"err": NOT_FOUND, "code": 1}},
+        ("there is no service vllm in namespace prod", "kubectl get services -n prod"),
+    ),
+    (
+        {"get endpointslices": {"out": '{"items":[]}'}, "get service": {"out": "service/vllm\n"}},
+        ("service vllm has no pods",),
+    ),
+    ({"get endpointslices": {"out": "<html>"}}, ("no list of endpointslices",)),
+    (
+        {
+            "get endpointslices": {
+                "err": LOGGED + "The connection to the server localhost:8080 was refused\n",
+                "code": 1,
+            }
+        },
+        ("kubectl says The connection to the server localhost:8080 was refused", "in this terminal"),
+    ),
+    ({"get endpointslices": {"code": 9}}, ("kubectl says nothing and fails",)),
+    (
+        {"get endpointslices": {"out": json.dumps({"items": [slice_of([("grpc", 1)], endpoint("a", "127.0.0.1"))]})}},
+        ("has no port metrics; it has grpc",),
+    ),
+]
+
+
+async def test_why_nothing_is_found_is_said_with_what_to_do(kubectl: FakeKubectl) -> None:
+    ours = Kubectl()
+    for answers, words in NOTHING_FOUND:
+        kubectl.answer(answers)
+        url = f"{SERVICE}:metrics" if "port" in words[0] else SERVICE
+        target = Endpoint(base_url="http://127.0.0.1:1", metrics_urls=(url,))
+        scraper = Scraper(target, Dialect.VLLM, time.perf_counter_ns(), kubectl=ours)
+        with pytest.raises(SessionLost) as refused:
+            await scraper.reach()
+        snapshot = await scraper.scrape()
+        await scraper.close()
+        assert str(refused.value) == scraper.missing
+        assert snapshot.running is None
+        assert not scraper.partly
+        for word in (SERVICE, *words):
+            assert word in (scraper.missing or "")
+    await ours.close()
 
 
 async def test_before_a_load_one_place_of_several_is_enough(kubectl: FakeKubectl, server: Any, make: Make) -> None:
