@@ -58,7 +58,7 @@ def driven(lab: Lab, point: LoadPoint, answers: Answers, lane: bool, canary: Ans
 
     async def six_seconds() -> None:
         flying = asyncio.create_task(beside.lane.run()) if lane else None
-        await asyncio.sleep(6.5)
+        await asyncio.sleep(6.6)  # between two bins
         if flying is not None:
             flying.cancel()
             await asyncio.wait({flying})
