@@ -28,7 +28,7 @@ from llmtop.domain.shown import Shown
 from llmtop.domain.terminal import RESET
 from llmtop.tui import watch as watch_module
 from llmtop.tui.terminal import PIECE_BYTES, Paper, TerminalDriver
-from llmtop.tui.watch import HUNG_S, LOOK_S, SEEN_EVERY_S, STUTTER_S, Watch
+from llmtop.tui.watch import HUNG_S, LEAVE_S, LOOK_S, SEEN_EVERY_S, STUTTER_S, Watch
 
 FRAME = Frame(seq=0, t_s=0.0, endpoint=EndpointStatus(state=EndpointState.UP), target=LoadPoint(concurrency=1))
 
@@ -112,7 +112,7 @@ def test_what_a_terminal_takes_is_counted_in_pieces_and_comes_whole(ends: tuple[
     came = b""
     while len(came) < len(text):
         came += os.read(shows, 65536)
-    written.join(5)
+    written.join(30)
     assert (came, paper.taken, paper.waiting) == (text.encode(), len(text), False)
     assert PIECE_BYTES <= 1200, "a line of 20 bytes/s takes a piece within the minute in which load must be seen"
 
@@ -213,14 +213,22 @@ def test_a_run_that_was_ended_unseen_takes_its_screen_with_it(monkeypatch: pytes
 def test_a_screen_that_does_not_go_is_made_to_after_the_load_has_ended(
     monkeypatch: pytest.MonkeyPatch, ended: None
 ) -> None:
-    monkeypatch.setattr(watch_module, "LEAVE_S", 0.3)
     host, app = FakeHost(), FakeApp(Paper(-1, "utf-8"))
     watch = watching(app, host, monkeypatch)
+    passed_s = 0.0
+
+    def passes(seconds: float) -> bool:
+        nonlocal passed_s
+        passed_s += seconds
+        return False
+
+    monkeypatch.setattr(watch_module, "time", types.SimpleNamespace(monotonic=lambda: passed_s))
+    monkeypatch.setattr(watch._over, "wait", passes)
     watch._hear(signal.SIGTERM, None)
     with pytest.raises(Exited):
         watch.run()
     assert host.sent == [Quit(patient=False, signal=signal.SIGTERM)]
-    assert app.left >= 2
+    assert app.left == pytest.approx(LEAVE_S / LOOK_S, abs=1), "it is told to go again and again"
     assert (app.given_back, host.closed, watch.asked) == (["llmtop: interrupted\n"], 1, signal.SIGTERM)
 
 
@@ -273,7 +281,7 @@ def test_a_stalled_terminal_is_given_back_without_a_wait(ends: tuple[int, int]) 
     fcntl.fcntl(takes, fcntl.F_SETFL, 0)
     giving = threading.Thread(target=driver.give_back, args=("llmtop: done\n",), daemon=True)
     giving.start()
-    giving.join(5)
+    giving.join(30)
     assert not giving.is_alive()
     assert termios.tcgetattr(takes) == driver._settings
     assert not fcntl.fcntl(takes, fcntl.F_GETFL) & os.O_NONBLOCK, "the shell shares this descriptor"
