@@ -108,6 +108,7 @@ async def test_a_worker_that_dies_is_reported_and_its_share_redistributed_and_wi
         run.engine.cut()
         await run.until(lambda: run.engine.in_flight == 0)
         await run.until(lambda: run.client and run.client[-1].workers == 2)
+        await run.until(lambda: run.engine.in_flight == run.bins[-1].in_flight == 0)
         outcomes = Counter(record.outcome for record in run.requests)
         assert sum(b.sent for b in run.bins) == len(run.requests)
         run.engine.command(LoadPoint(concurrency=2, output_tokens=30))
