@@ -21,8 +21,9 @@ from llmtop.analysis.cost import costs_of
 from llmtop.analysis.cut import Cut, cut_of
 from llmtop.analysis.fail_on import judge_thresholds, unjudged
 from llmtop.analysis.failing import what_all_get, why_all_failed
+from llmtop.analysis.findings import Findings, question_of
 from llmtop.analysis.headline import failing_headline, headline
-from llmtop.analysis.judgement import Findings, judge_run, question_of
+from llmtop.analysis.judgement import judge_run
 from llmtop.analysis.kinds import By, by_kind, calls_of, visits_of
 from llmtop.analysis.measured import Ledger
 from llmtop.analysis.named import capacity_by_name, judge_kinds

@@ -10,19 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from llmtop.analysis.buffering import SPOILT
+from llmtop.analysis.by_level import NOTHING, reached
 from llmtop.analysis.failing import all_failed
-from llmtop.analysis.judgement import (
-    AT_PEAK,
-    NEAR_PEAK,
-    NOTHING,
-    OF_LEVELS,
-    Findings,
-    Run,
-    configurations_of,
-    over_span,
-    question_of,
-    reached,
-)
+from llmtop.analysis.findings import AT_PEAK, NEAR_PEAK, Findings, Run, question_of
+from llmtop.analysis.judgement import OF_LEVELS, configurations_of, over_span
 from llmtop.analysis.percentiles import Parts
 from llmtop.analysis.slo import Sample, attainment
 from llmtop.domain.judgement import Judgement, ThresholdVerdict

@@ -6,7 +6,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from llmtop.analysis.capacity import lowered_to
-from llmtop.analysis.judgement import About, Findings, Run, question_of
+from llmtop.analysis.findings import About, Findings, Run, question_of
 from llmtop.analysis.kinds import By
 from llmtop.analysis.levels import EMPTY
 from llmtop.analysis.sessions import Gauges, Mask
@@ -37,7 +37,7 @@ def capacity_by_name(facts: Facts, meta: RunMeta, slo: Slo, found: Findings, now
         return capacity
     fails_at, verdicts = broken
     held = [load for load, each in told if load < fails_at and all(verdict.ok for verdict in each)]
-    missed = [answers.miss(each, run.limits[each.name]) for each in verdicts if each.ok is False]
+    missed = [answers.miss(each, run.why.limits[each.name]) for each in verdicts if each.ok is False]
     lowered = lowered_to(capacity, max(held, default=None), fails_at, axis, "a limit on one name")
     sentence = answers.carried_by_name(lowered.at_slo, fails_at, capacity.at_slo, axis, missed)
     return replace(lowered, sentence=sentence)

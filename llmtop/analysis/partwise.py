@@ -8,8 +8,8 @@ from msgspec import structs
 
 from llmtop.analysis import buffering
 from llmtop.analysis.capacity import capacity_of, lowered_to
+from llmtop.analysis.findings import Findings, Run, question_of
 from llmtop.analysis.judge import judge
-from llmtop.analysis.judgement import Findings, Run, question_of
 from llmtop.analysis.measured import Ledger, MeasuredCurve
 from llmtop.analysis.parts import Part, configurations
 from llmtop.analysis.recent import limits_of, measured_lengths
@@ -72,7 +72,7 @@ def capacity_as_held(facts: Facts, meta: RunMeta, slo: Slo, found: Findings, now
         if load.low == load.top <= capacity.at_slo and load.point.axis == axis:
             there = run.of(load)
             verdict = there.with_named(judge_slo(there.everything, slo), there.all_of)
-            broken += [(load.top, there.misses(verdict))] if verdict.ok is False else []
+            broken += [(load.top, there.why.misses(verdict))] if verdict.ok is False else []
     if not broken or run.void:
         return capacity
     fails_at, missed = min(broken, key=lambda each: each[0])

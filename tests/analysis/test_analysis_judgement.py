@@ -11,7 +11,8 @@ from facts_by_hand import bins_of, facts_of, record
 from msgspec.structs import replace
 from virtual import meta_of
 
-from llmtop.analysis.judgement import AT_PEAK, NEAR_PEAK, WHOLE, Findings, judge_run, question_of
+from llmtop.analysis.findings import AT_PEAK, NEAR_PEAK, WHOLE, Findings, question_of
+from llmtop.analysis.judgement import judge_run
 from llmtop.analysis.levels import Level
 from llmtop.analysis.readings import finished_requests
 from llmtop.domain.judgement import Judgement

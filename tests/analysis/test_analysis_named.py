@@ -13,7 +13,8 @@ from msgspec.structs import replace
 from virtual import meta_of
 
 from llmtop.analysis import assess
-from llmtop.analysis.judgement import AT_PEAK, NEAR_PEAK, Findings, judge_run
+from llmtop.analysis.findings import AT_PEAK, NEAR_PEAK, Findings
+from llmtop.analysis.judgement import judge_run
 from llmtop.analysis.kinds import by_kind
 from llmtop.analysis.levels import Level
 from llmtop.analysis.named import capacity_by_name, judge_kinds

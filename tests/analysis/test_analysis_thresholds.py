@@ -15,7 +15,7 @@ from virtual import meta_of
 
 from llmtop.analysis import assess
 from llmtop.analysis.fail_on import judge_thresholds
-from llmtop.analysis.judgement import AT_PEAK, NEAR_PEAK, Findings
+from llmtop.analysis.findings import AT_PEAK, NEAR_PEAK, Findings
 from llmtop.analysis.levels import Level
 from llmtop.analysis.parts import Part
 from llmtop.analysis.readings import finished_requests
