@@ -35,7 +35,7 @@ def app_over(host: Attendant, arguments: argparse.Namespace, **options: Any) -> 
     """The app over a host. Behind it, how it was left is on the disk.
 
     Args:
-        arguments: with those of `options._screen`.
+        arguments: with those of `groups.screen`.
         options: more of `LlmtopApp`'s.
     """
     from llmtop.tui.app import LlmtopApp

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from llmtop.cli import attach, ls, stop
 from llmtop.cli.main import main
-from llmtop.cli.options import _lasting
+from llmtop.cli.values import lasting as _lasting
 from llmtop.domain.slo import Slo
 from llmtop.errors import SessionLost
 from llmtop.host import running as running_module

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from llmtop.cli import completion, options
+from llmtop.cli import completion, groups, options
 from llmtop.cli.main import COMMANDS, main
 from llmtop.domain.endpoint import Dialect
 from llmtop.profiles import profile_names
@@ -102,7 +102,7 @@ def test_the_options_of_each_command_are_those_that_bash_offers_behind_it(bash: 
         (("run", "smoke", "http", ":", "//h", ":", "80", "--fail"), {"--fail-on"}),
         (("http", ":", "//h", ":", "80", "--outp"), {"--output-tokens"}),
         (("http", ":", "//h", "--transport", ""), {"auto", "httpx"}),
-        (("run", "x", "--api", ""), set(options.APIS)),
+        (("run", "x", "--api", ""), set(groups.APIS)),
         (("run", "x", "--api", "c"), {"chat", "completions"}),
         (("run", "x", "--sim", "h100"), {name for name in preset_names() if name.startswith("h100")}),
         (("run", "x", "--dialect", ""), {str(each) for each in Dialect}),
