@@ -460,10 +460,15 @@ def _resampled_level(
 
 def _mean_se(level: Level, metric: Latency, otherwise: float) -> float:
     """Relative standard error of a level's mean."""
-    values = level.samples(metric)
-    if len(values) < 2 or values.mean() <= 0:
-        return otherwise
-    return float(values.std() / values.mean() / math.sqrt(len(values)))
+
+    def told() -> float | None:
+        values = level.samples(metric)
+        if len(values) < 2 or values.mean() <= 0:
+            return None
+        return float(values.std() / values.mean() / math.sqrt(len(values)))
+
+    found = level.remembered(("error of the mean", metric), told)
+    return otherwise if found is None else found
 
 
 def provisional(series: Sweep) -> Bend:

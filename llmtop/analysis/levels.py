@@ -179,6 +179,9 @@ class Level:
 
     def mean(self, metric: Latency) -> float | None:
         """Mean of ttft or e2e in seconds, as given or from samples."""
+        return self.remembered(("mean", metric), lambda: self._mean(metric))
+
+    def _mean(self, metric: Latency) -> float | None:
         if metric == "e2e" and self.e2e_mean_s is not None:
             return self.e2e_mean_s
         column = self.samples(metric) if metric != "tpot" else EMPTY

@@ -160,20 +160,22 @@ def _felt(target: SloTarget, seen: Sequence[_Seen], calm: Sequence[_Seen], queue
         return Felt(target, _tpot_line(target, seen), 0.0)
     metric: Latency = "ttft" if target.metric == "ttft" else "e2e"
     line = _fit(*_points(target, metric, calm))
-    tails = [
-        (statistic(each.level.samples(metric), target) - float(line(each.running))) / each.wait_s for each in queued
-    ]
+    tails = [(_of_level(each.level, metric, target) - float(line(each.running))) / each.wait_s for each in queued]
     return Felt(target, line, max(1.0, float(np.median(tails))) if tails else WAIT_TAIL)
 
 
 def _points(target: SloTarget, metric: Latency, seen: Sequence[_Seen]) -> tuple[list[float], list[float], list[int]]:
-    values = [(each.running, each.level.samples(metric), each.n) for each in seen]
-    values = [each for each in values if len(each[1]) >= MIN_SAMPLES // 2]
+    values = [(each.running, each.level, each.n) for each in seen]
+    values = [each for each in values if len(each[1].samples(metric)) >= MIN_SAMPLES // 2]
     return (
         [running for running, _, _ in values],
-        [statistic(samples, target) for _, samples, _ in values],
+        [_of_level(level, metric, target) for _, level, _ in values],
         [n for _, _, n in values],
     )
+
+
+def _of_level(level: Level, metric: Latency, target: SloTarget) -> float:
+    return level.remembered((metric, target.stat, "as limited"), lambda: statistic(level.samples(metric), target))
 
 
 def _tpot_line(target: SloTarget, seen: Sequence[_Seen]) -> Line:

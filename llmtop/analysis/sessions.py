@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,12 @@ _HELD = 10
 """So many requests that saw a commanded load and nothing else make it a level of its own."""
 _NOTHING = 1e-9
 Mask = npt.NDArray[np.bool_]
+
+
+def _picked(columns: Sequence[Array], chosen: Mask | Index) -> list[Any]:
+    """The chosen rows of each column that there is."""
+    rows = np.flatnonzero(chosen) if chosen.dtype == bool else chosen  # a mask is gone through once, not by each column
+    return [column[rows] if len(column) else column for column in columns]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,8 +59,7 @@ class Requests:
     """The same of the model that was asked, by `Facts.models`."""
 
     def pick(self, chosen: Mask | Index) -> Requests:
-        columns = (getattr(self, name) for name in self.__slots__)
-        return Requests(*(column[chosen] if len(column) else column for column in columns))
+        return Requests(*_picked([getattr(self, name) for name in self.__slots__], chosen))
 
     @property
     def refusal(self) -> int | None:
@@ -100,8 +106,7 @@ class Gauges:
     """KV usage of the replica whose cache is the fullest."""
 
     def pick(self, chosen: Mask | Index) -> Gauges:
-        columns = (getattr(self, name) for name in self.__slots__)
-        return Gauges(*(column[chosen] if len(column) else column for column in columns))
+        return Gauges(*_picked([getattr(self, name) for name in self.__slots__], chosen))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,8 +121,7 @@ class Progress:
     """What the GPUs that are read took; NaN, or no column at all: not known."""
 
     def pick(self, chosen: Mask | Index) -> Progress:
-        columns = (getattr(self, name) for name in self.__slots__)
-        return Progress(*(column[chosen] if len(column) else column for column in columns))
+        return Progress(*_picked([getattr(self, name) for name in self.__slots__], chosen))
 
 
 NO_GAUGES = Gauges()
