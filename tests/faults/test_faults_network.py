@@ -219,11 +219,13 @@ def test_an_address_that_was_looked_at_is_the_one_that_is_loaded(home: Path, hos
     before = hosts.read_bytes()
     hosts.write_bytes(before + b"\n127.0.0.1 mine.test\n")
 
-    def rebind(_: subprocess.Popen[bytes]) -> None:
-        time.sleep(2.5)
-        hosts.write_bytes(before + b"\n127.0.0.9 mine.test\n")
-
     with serving(SLOWLY) as server:
+
+        def rebind(_: subprocess.Popen[bytes]) -> None:
+            while not server.asked:
+                time.sleep(0.02)
+            hosts.write_bytes(before + b"\n127.0.0.9 mine.test\n")
+
         url = f"http://mine.test:{server.port}"
         ended = tried("run", "smoke", url, *RUN, home=home, during=rebind)
     ended.is_in_words(*DONE)

@@ -252,5 +252,11 @@ def test_an_interrupt_at_any_moment_of_other_commands_is_one_word(name: str, hom
 @pytest.mark.faults
 def test_a_simulated_server_ends_as_servers_do(home: Path) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
-        ended = tried("sim", home=home, during=Signals(number, after_s=1.5))
-        ended.is_in_words(0)
+
+        def ask(process: subprocess.Popen[bytes], number: int = number) -> None:
+            server = psutil.Process(process.pid)
+            while not any(each.status == psutil.CONN_LISTEN for each in server.net_connections()):
+                time.sleep(0.02)
+            process.send_signal(number)
+
+        tried("sim", home=home, during=ask).is_in_words(0)
