@@ -17,7 +17,7 @@ LEAVE_KEYS = ("ctrl+c", "ctrl+q", "ctrl+backslash")
 PASTING_S = 0.1
 """What follows a pasted text within so long is more of it: a long one comes in several packets."""
 CHOOSING = ("slider.load", "slider.prompt", "slider.output")
-STARTING = ("app.search", "load.undo")
+STARTING = ("app.search", "app.edge", "load.undo")
 """What may start a load: in no company."""
 _LINE = re.compile(r"[^\r\n]*\r?")
 

@@ -50,8 +50,8 @@ def test_what_is_typed_ahead_is_obeyed(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "stop", "so", "os", "ss", "us", "ls -la\r", "curl http://127.0.0.1:8000/v1\r", "10.0.0.1", "10\r20\r30\r",
-        "x\r", "5s", "30 s", "c32\nc64\n", "hello\r64\r", "the quick brown fox\r" * 300, "ks",
+        "stop", "so", "os", "ss", "us", "oh", "ho", "ls -la\r", "curl http://127.0.0.1:8000/v1\r", "10.0.0.1",
+        "10\r20\r30\r", "x\r", "5s", "30 s", "c32\nc64\n", "hello\r64\r", "the quick brown fox\r" * 300, "ks",
     ],
 )  # fmt: skip
 def test_what_is_pasted_without_brackets_is_one_paste_and_no_key(text: str) -> None:
@@ -175,9 +175,9 @@ async def test_only_load_keys_on_a_slider_change_the_load(cockpit, seed):
             sent = [c for c in app.host.sent if isinstance(c, SetLoad | SetKnob | StopLoad | Steer | InjectFault)]
             moved += bool(sent)
             why = f"{typed} on {focused}: {sent}"
-            assert not sent or not LOAD_KEYS.isdisjoint(typed) or typed == ["s"], why
+            assert not sent or not LOAD_KEYS.isdisjoint(typed) or typed in (["s"], ["h"]), why
             if isinstance(focused, Input) or not (isinstance(focused, LogSlider) or not CHOOSE.isdisjoint(typed)):
-                # Nothing of a slider: u undoes, x stops, s searches, and Enter answers or is a fault's.
+                # Nothing of a slider: u undoes, x stops, s searches, h holds, and Enter answers or is a fault's.
                 assert not any(isinstance(c, SetLoad) for c in sent) or "u" in typed or "\r" in typed, why
             for slider in cockpit_screen.query(LogSlider):
                 slider.halt(slider.value or 0.0)
