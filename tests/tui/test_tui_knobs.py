@@ -118,6 +118,7 @@ async def test_a_cache_that_is_known_and_does_not_turn_is_asked_about_alone(cock
     app = cockpit("live")
     async with app.run_test(size=SIZE) as pilot:
         app.host.frame_becomes(server=replace(app.host.now.frame.server, num_gpu_blocks=3000.0))
+        app.tick()
         await press(pilot, "k", "down", "pageup")
         assert asked(app) == [(("num_gpu_blocks", 6000.0),)]
         assert "restart with another --gpu-memory-utilization" in says(app)
