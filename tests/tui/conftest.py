@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -103,10 +102,7 @@ def _styles_are_read_once() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _little_is_kept() -> Iterator[None]:
     """Textual keeps the pictures of the last thousand widgets, and the collector looks through them ever again."""
-    before = gc.get_threshold()
-    gc.set_threshold(100_000, 20, 100)
     yield
-    gc.set_threshold(*before)
     StylesCache.get_inner_outer.cache_clear()
 
 
