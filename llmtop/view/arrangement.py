@@ -15,6 +15,8 @@ PANEL_ROWS = 5
 """A panel with its rule is never lower than this."""
 CHARTS_SHARE = 0.5
 """Of the room of the panels, what charts over time have where there is a curve under them: more does not tell more."""
+LEAST_CURVE = 13
+"""Rows of curve and percentiles, where they are shown."""
 LEAST_CARD = 5
 """Rows of the answer card from which two rows of panels are left beside it."""
 LABEL_CELLS = 13
@@ -107,12 +109,13 @@ def arrange(
     verdict_rows = 2 if height > MIN_SIZE[1] and not low else 1
     body = height - verdict_rows - 5 - roomy - settings - told_rows
     free = 2 + roomy + settings
-    bank = min(knobs, max(3 + roomy, free + body - 3 * PANEL_ROWS))
-    body -= max(0, bank - free)
     wide = width >= CURVE_SIZE[0]
+    curve = layout is Layout.ALL and wide and height >= CURVE_SIZE[1]
+    bank = min(knobs, max(3, free, free + body - 3 * PANEL_ROWS - curve * LEAST_CURVE))
+    body -= max(0, bank - free)
     lower = 0
-    if layout is Layout.ALL and wide and height >= CURVE_SIZE[1]:
-        lower = max(13, body - 3 * min(max(round(body * CHARTS_SHARE / 3), PANEL_ROWS + 1), PANEL_ROWS + 4))
+    if curve:
+        lower = max(LEAST_CURVE, body - 3 * min(max(round(body * CHARTS_SHARE / 3), PANEL_ROWS + 1), PANEL_ROWS + 4))
     room = body - lower
     over = layout in (Layout.CURVE, Layout.LATENCY, Layout.TABLES)
     least = 2 if not over and room >= 2 * PANEL_ROWS + LEAST_CARD else 1

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import sys
-import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from random import Random
@@ -20,15 +18,13 @@ from llmtop.endpoint.refusals import TEXT_LIMIT, refusal_text
 from llmtop.endpoint.sse import EVENT_LIMIT, EventSplitter, EventTooLong
 from llmtop.endpoint.trace import Trace
 from llmtop.endpoint.wire import HEAD_LIMIT, LINE_LIMIT, ResponseParser, WireError
+from tests.growth import is_linear
 
 from .conftest import Recorder
 
 sys.path.insert(0, str(Path(__file__).parent))
 import reading
 
-RATIO = 6.0
-"""Four times the bytes may take at most so many times as long: four times where time is linear, and somewhat more where
-caches fill; sixteen times where it is quadratic."""
 READ = 65_536
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -120,13 +116,6 @@ def reads(piece: bytes, n: int, size: int) -> Iterable[bytes]:
     return (data[i : i + size] for i in range(0, n, size))
 
 
-def seconds(run: Callable[[int], None], n: int) -> float:
-    """Of CPU, of this thread alone."""
-    started = time.thread_time()
-    run(n)
-    return time.thread_time() - started
-
-
 LINEAR: dict[str, tuple[Callable[[int], None], int]] = {
     "a head that drips": (parsed(OK, b"X: yyyyyyyy\r\n", 8), 60_000),
     "a head without an end": (parsed(OK, b"yyyyyyyyyyyy", 100), 130_000),
@@ -161,22 +150,8 @@ LINEAR: dict[str, tuple[Callable[[int], None], int]] = {
 
 @pytest.mark.parametrize("name", LINEAR)
 def test_four_times_the_bytes_take_about_four_times_the_time(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever else the machine does only adds to a time: the least of several is nearest to what the work takes."""
     monkeypatch.setattr(wire_module, "HEAD_LIMIT", 2**20)  # so that there is something to take its time
-    run, n = LINEAR[name]
-    little, much = n // 2, 2 * n
-    gc.disable()
-    try:
-        run(much)  # memory that is asked of the system for the first time costs more
-        least_s = [float("inf"), float("inf")]
-        for _ in range(10):
-            for place, size in enumerate((little, much)):
-                least_s[place] = min(least_s[place], seconds(run, size))
-            if least_s[1] <= RATIO * least_s[0]:
-                return
-    finally:
-        gc.enable()
-    raise AssertionError(f"{name}: {least_s}")
+    is_linear(*LINEAR[name])
 
 
 # Bounded

@@ -6,7 +6,6 @@ import asyncio
 import json
 import random
 import re
-import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -22,6 +21,7 @@ from llmtop.simulator.server.face import Face
 from llmtop.simulator.server.guard import Guard
 from llmtop.simulator.server.http import Connections, ServerConnection
 from llmtop.simulator.server.incoming import MAX_BODY_BYTES, Phase, RequestReader
+from tests.growth import is_linear
 
 TOKEN, MODEL = "a-token", load_preset("laptop").model.name
 STATUS = re.compile(rb"HTTP/1\.1 (\d+) ")
@@ -246,17 +246,11 @@ async def test_a_million_inputs_leave_the_server_well_and_small(server: Server, 
 # ── Time and room ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def seconds(pieces: list[bytes]) -> float:
-    """The best of three readings of these pieces."""
-
-    def read() -> float:
-        reader, begun = RequestReader(), time.process_time()
-        for piece in pieces:
-            reader.feed(piece)
-            reader.take()
-        return time.process_time() - begun
-
-    return min(read() for _ in range(3))
+def read(pieces: list[bytes]) -> None:
+    reader = RequestReader()
+    for piece in pieces:
+        reader.feed(piece)
+        reader.take()
 
 
 def bytewise(data: bytes) -> list[bytes]:
@@ -277,15 +271,8 @@ DRIPS: dict[str, Callable[[int], list[bytes]]] = {
 
 
 @pytest.mark.parametrize("drip", DRIPS)
-def test_twice_the_bytes_take_twice_the_time(drip: str) -> None:
-    pieces = DRIPS[drip]
-    size = 8_000
-    ratios = []
-    for _ in range(4):
-        ratios.append(seconds(pieces(2 * size)) / seconds(pieces(size)))
-        if ratios[-1] <= 2.3:
-            return
-    raise AssertionError(ratios)
+def test_four_times_the_bytes_take_about_four_times_the_time(drip: str) -> None:
+    is_linear(lambda size: read(DRIPS[drip](size)), 8_000)
 
 
 def test_a_body_of_nothing_but_brackets_takes_no_more_room_than_stated() -> None:
