@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections import Counter
 
 import psutil
@@ -16,6 +17,7 @@ from llmtop.domain.load import LoadPoint
 from llmtop.domain.request import Outcome
 from llmtop.errors import SessionLost
 from llmtop.load import selftest
+from llmtop.load.pool import LEASE_S
 from tests.cluster.dask_hosts import Cluster
 from tests.cluster.drives import Drive, connections, driven
 from tests.waiting import until_gone
@@ -131,9 +133,11 @@ async def test_a_share_goes_to_the_other_when_a_dask_worker_dies_and_without_a_s
         await asyncio.to_thread(own_cluster.until, lambda: "died by signal 9" in own_cluster.said())
         await asyncio.to_thread(own_cluster.joined, 3)
         own_cluster.scheduler.kill()
+        killed_s = time.monotonic()
         with pytest.raises(SessionLost, match=r"the scheduler dask://.* is gone.*there is no load any more"):
             await load.until(lambda: False)
         own_cluster.until(lambda: connections(url) == 0)
+        assert time.monotonic() - killed_s < 3 * LEASE_S, "far sooner than any patience"
         load.drain()
         assert load.bins[-1].in_flight == 0
         assert sum(b.sent for b in load.bins) == len(load.requests)
