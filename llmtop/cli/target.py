@@ -48,12 +48,15 @@ def session_options(
 ) -> SessionOptions:
     """What to drive with what. `url` None: the simulated engine.
 
-    Raises UsageError when knobs are set on a real server, when an option is no text, and when the target is beyond this
-    machine and the user does not confirm it; FileError where the run file cannot be made.
+    Raises UsageError when knobs are set on a real server or metrics named for the simulated one, when an option is
+    no text, and when the target is beyond this machine and the user does not confirm it; FileError where the run file
+    cannot be made.
     """
     _check_text(arguments)
     endpoint = endpoint_of(arguments, url or NOWHERE)
     serving = serving_of(arguments, url)
+    if url is None and arguments.metrics_url:
+        raise UsageError("--metrics-url is of a real server: the simulated engine tells its own metrics")
     if url is not None:
         if arguments.set and serving is None:
             raise UsageError("--set turns knobs of the simulated engine; a real server has none that turn from here")

@@ -223,10 +223,12 @@ def test_knobs_of_a_profile_are_turned_unless_the_command_line_says_otherwise(tm
         (["--set", "stream_interval=0"], "knob stream_interval: '0' must be a whole number from 1"),
         (["--sim", "h999"], "h999: no such preset; use one of laptop, "),
         (["--sim", "missing.toml"], "missing.toml: "),
+        (["--sim", "--metrics-url", "k8s://a/b"], "--metrics-url is of a real server: the simulated engine tells its "),
+        (["--metrics-url", "http://127.0.0.1:1/metrics"], "--metrics-url is of a real server: the simulated engine"),
     ],
 )
 @pytest.mark.parametrize("command", [[], ["run", "smoke"]], ids=["cockpit", "run"])
-def test_a_wrong_knob_or_preset_is_a_wrong_usage_before_anything_is_started(
+def test_a_wrong_knob_preset_or_place_is_a_wrong_usage_before_anything_is_started(
     command: list[str], words: list[str], complaint: str
 ) -> None:
     parser = _parser(command[0] if command else "live")
