@@ -220,5 +220,5 @@ def no_such(path: object, header: Header, hint: str) -> FileError:
     """A table of none of the known kinds."""
     if header.names and header.names[0].startswith("version https://git-lfs"):
         return FileError(path, "is a pointer of Git LFS and not the file: fetch it with `git lfs pull`")
-    found = plain(",".join(header.names), 120) or "nothing"
-    return FileError(path, f"found the columns {found}; {hint}", "line 1")
+    names = plain(",".join(header.names), 120)
+    return FileError(path, f"{f'found the columns {names}' if names else 'has no names of columns'}; {hint}", "line 1")

@@ -323,6 +323,7 @@ def test_a_file_of_no_known_kind_is_refused_with_those_that_are_known(text: str)
         traffic_of(text)
     assert caught.value.exit_code == 2
     assert "LiteLLM" in caught.value.problem
+    assert "columns nothing" not in caught.value.problem
 
 
 def test_a_pointer_of_git_lfs_is_told() -> None:
