@@ -101,22 +101,23 @@ def picture_of(known: Map | None, width: int, height: int) -> Picture:
 
 
 def rows_of(
-    known: Map | None, cursor: Cursor, glyphs: Glyphs, width: int, height: int, said: str, replay: bool = False
+    known: Map | None, cursor: Cursor, glyphs: Glyphs, width: int, height: int, said: str, looks_on: bool = False
 ) -> list[Runs]:
     """The whole screen.
 
     Args:
         said: what is being done, or was answered to a key; empty: nothing.
+        looks_on: nothing can be driven from here, so that no load is asked for.
     """
     picture = picture_of(known, width, height)
     rows: list[Runs] = [cut(_legend(glyphs), width, glyphs.more), [(" prompt tokens", "dim")]]
     if known is None:
-        told = words.NOTHING_REPLAYED if replay else words.NOTHING_YET
+        told = words.NOTHING_HELD if looks_on else words.NOTHING_YET
         blank: list[Runs] = [[]] * (picture.height + 1)
         return [*rows, cut([(f" {told}", "text")], width, glyphs.more), *blank, *_said(said, [], glyphs, width)]
     rows += _picture(known, picture, cursor, glyphs)
     rows += _x_axis(known, picture, glyphs)
-    return [*rows, *_said(said, _told(known, picture, cursor, replay), glyphs, width)]
+    return [*rows, *_said(said, _told(known, picture, cursor, looks_on), glyphs, width)]
 
 
 def _legend(glyphs: Glyphs) -> Runs:
@@ -225,9 +226,9 @@ def reading(known: Map, picture: Picture, cursor: Cursor) -> list[str]:
     return [*told, "; ".join(beside)]
 
 
-def _told(known: Map, picture: Picture, cursor: Cursor, replay: bool) -> list[tuple[str, str]]:
+def _told(known: Map, picture: Picture, cursor: Cursor, looks_on: bool) -> list[tuple[str, str]]:
     first, *rest = reading(known, picture, cursor)
-    missing = "" if replay else known.missing
+    missing = "" if looks_on else known.missing
     return [(first, "strong"), *((text, "text") for text in rest), (known.text, "text"), (missing, "focus")]
 
 

@@ -164,7 +164,7 @@ def capped_text(most: int) -> str:
 
 
 NOTHING_YET = "no level yet: hold a load for a few seconds, or s explores"
-NOTHING_REPLAYED = "no level of this recording yet"
+NOTHING_HELD = "no level yet"
 
 
 def unknown_text(load: float, length: int, axis: Axis, *, driven: bool) -> str:

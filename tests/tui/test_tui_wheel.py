@@ -285,3 +285,19 @@ async def test_a_screen_that_only_looks_on_offers_no_key_that_drives(cockpit):
         assert word in offered
     for word in ("stop", "search", "hold", "undo", "mark", "rec", "detach", "export", "profile", "slide"):
         assert word not in offered, word
+
+
+async def test_the_map_and_the_big_answer_offer_a_screen_that_only_looks_on_no_key_that_drives(cockpit):
+    app = cockpit("loaded")
+    async with app.run_test(size=SIZE) as pilot:
+        for now, offers, leaves in ((Wheel(), True, "quit"), (OTHERS, True, "leave"), (VIEW, False, "leave")):
+            wheel_is(app, now)
+            for key, line in (("n", "map-keys"), ("b", "big-keys")):
+                await pressed(pilot, key)
+                app.tick()
+                await pilot.pause()
+                told = app.screen.query_one(f"#{line}").render_line(0).text
+                assert ("stop the load" in told) is offers, (now, line)
+                assert ("explore" in told) is (offers and key == "n"), (now, line)
+                assert told.rstrip().endswith(leaves) or f"q {leaves} " in told, (now, line)
+                await pressed(pilot, "escape")

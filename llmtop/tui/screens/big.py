@@ -11,7 +11,7 @@ from llmtop.domain.assessment import Assessment
 from llmtop.domain.frame import Frame
 from llmtop.domain.slo import Slo
 from llmtop.tui import keys
-from llmtop.tui.screens.overlay import Overlay
+from llmtop.tui.screens.overlay import DRIVING, Overlay, leaving
 from llmtop.tui.widgets.curve import CurvePanel
 from llmtop.tui.widgets.line import Line, Lines
 from llmtop.view import lines
@@ -60,8 +60,13 @@ class BigScreen(Overlay):
         self._curve.show(assessment, self.slo)
         tables = (Overlay.BINDINGS, self.BINDINGS)
         offered = [
-            (keys.name_of(binding.key), binding.description, _full(binding.action))
+            (
+                keys.name_of(binding.key),
+                leaving(condition) if binding.action == "app.leave" else binding.description,
+                _full(binding.action),
+            )
             for binding in keys.shown_once(self.app.bound, *tables)  # type: ignore[attr-defined]
+            if self.drives(frame, condition) or binding.action not in DRIVING
         ]
         self._offered = offered
         self.answer("")

@@ -11,7 +11,7 @@ from llmtop.domain.assessment import Assessment
 from llmtop.domain.commands import ShowMap
 from llmtop.domain.frame import Frame
 from llmtop.domain.map import Map
-from llmtop.tui.screens.overlay import Overlay
+from llmtop.tui.screens.overlay import DRIVING, Overlay, leaving
 from llmtop.tui.widgets.line import Line, Lines
 from llmtop.tui.widgets.messages import Commanded
 from llmtop.view import lines
@@ -76,10 +76,10 @@ class MapScreen(Overlay):
         now = self.app.cockpit.saying or condition.note or ""  # type: ignore[attr-defined]
         self._found = now if now.startswith(FOUND) and not condition.note else "" if condition.note else self._found
         said = now or self._found
-        replay = frame.replay is not None
+        drives = self.drives(frame, condition)
         self._picture.show(
             lambda width, rows: rows_of(
-                known, self._at(known, frame, width, rows), self.glyphs, width, rows, said, replay
+                known, self._at(known, frame, width, rows), self.glyphs, width, rows, said, not drives
             )
         )
         explore, stop, leave = map(self.app.key, ("app.search", "load.stop", "app.leave"))  # type: ignore[attr-defined]
@@ -88,9 +88,9 @@ class MapScreen(Overlay):
             (explore, "stop exploring" if condition.note and condition.pilot == "map" else "explore", "app.explore"),
             (plain("←→↑↓", self.glyphs), "read", ""),
             (stop, "stop the load", "app.stop_load"),
-            (leave, "quit", "app.leave"),
+            (leave, leaving(condition), "app.leave"),
         ]
-        offered = [row for row in offered if not (replay and row[0] in (explore, stop))]
+        offered = [row for row in offered if drives or row[2] not in DRIVING]
         self._keys.show(lambda width: lines.keys(offered, width))
 
     def _at(self, known: Map | None, frame: Frame, width: int, rows: int) -> Cursor:

@@ -17,6 +17,14 @@ from llmtop.view.condition import Condition
 from llmtop.view.glyphs import Glyphs, plain
 from llmtop.view.runs import cut
 
+DRIVING = ("app.stop_load", "app.explore")
+"""What the last line of such a screen offers to whoever may drive the run, and to nobody else."""
+
+
+def leaving(condition: Condition) -> str:
+    """What the key that leaves does: the run ends with the screen that has the wheel, and with no other."""
+    return "quit" if condition.wheel.mine else "leave"
+
 
 class Overlay(ModalScreen[None]):
     """Base of them: Esc leaves, x stops the load, q quits. Of the cockpit's other keys the app does what is the whole
@@ -37,6 +45,11 @@ class Overlay(ModalScreen[None]):
 
     def answer(self, said: str) -> None:
         """Show what is said in answer to a key; empty: nothing is."""
+
+    @staticmethod
+    def drives(frame: Frame, condition: Condition) -> bool:
+        """Whether keys may drive the run: not of a recording, and not where this screen only looks on."""
+        return frame.replay is None and not condition.wheel.view
 
 
 class Page(Overlay):
