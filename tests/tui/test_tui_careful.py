@@ -117,8 +117,14 @@ async def test_a_leap_that_nobody_confirms_is_none(real, monkeypatch, key):
     monkeypatch.setattr(sliders, "READ_S", 0.0)
     app = real()
     async with app.run_test(size=SIZE) as pilot:
-        await pilot.press("6", "0", "enter", key, "enter")
+        await pilot.press("6", "0", "enter")
+        await pilot.pause()
+        assert "is a leap" in row(app, "events")
+        await pilot.press(key, "enter")
         await pilot.pause(0.3)
+        app.tick()
+        await pilot.pause()
+        assert "is a leap" not in row(app, "events"), "Enter does it no more"
     assert all(load <= 4 for load in loads(app))
 
 

@@ -111,6 +111,8 @@ class Cockpit(Screen[None]):
         """Of caption and coach above the events."""
         self._story_wanted = 0
         self._said: tuple[str, str] | None = None
+        self._said_so: Callable[[], bool] = lambda: True
+        """Whether what was said last still holds."""
         self._lateness = Lateness()
         self.panels_as = layout
         self._before: Widget | None = None
@@ -361,6 +363,8 @@ class Cockpit(Screen[None]):
     def _show_events(self) -> None:
         """The newest events, or the coach; for a moment what was said to a key; or that the terminal is too small."""
         width, height = self.app.size
+        if self._said is not None and not self._said_so():
+            self._said = None
         if not arrange(width, height).fits:
             small = f" {width}x{height} is too small: llmtop needs {MIN_SIZE[0]}x{MIN_SIZE[1]}"
             self._events.show(lambda room: cut([(small, "warn")], room, self.glyphs.more))
@@ -413,9 +417,12 @@ class Cockpit(Screen[None]):
 
     # -- answers ----------------------------------------------------------------------------------------------------
 
-    def say(self, text: str, role: str = "text", stands_s: float = SAID_S) -> None:
-        """Show `text` on the event line for some seconds."""
+    def say(
+        self, text: str, role: str = "text", stands_s: float = SAID_S, so: Callable[[], bool] = lambda: True
+    ) -> None:
+        """Show `text` on the event line for some seconds, and no longer than it is `so`."""
         said = self._said = (text, role)
+        self._said_so = so
         self._show_events()
         self.set_timer(stands_s, lambda: self._unsay(said))
 
@@ -455,7 +462,7 @@ class Cockpit(Screen[None]):
 
     @on(Said)
     def _something_said(self, message: Said) -> None:
-        self.say(message.text)
+        self.say(message.text, so=message.so)
 
     def give_way(self) -> None:
         """Another screen drives: what was begun here, asked or stopped, counts no more."""

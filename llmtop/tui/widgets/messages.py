@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from textual.message import Message
@@ -30,6 +31,7 @@ class WheelWanted(Message):
 
 @dataclass
 class Said(Message):
-    """Something to tell the user for a moment."""
+    """Something to tell the user for a moment, and no longer than it is `so`."""
 
     text: str
+    so: Callable[[], bool] = lambda: True

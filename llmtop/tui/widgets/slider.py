@@ -129,7 +129,8 @@ class LogSlider(Canvas, can_focus=True):
         if self.locked is None and self.careful and value > LEAP_TIMES * self._least_up(self.value or 0.0):
             now = _figure(self.value or 0.0)
             self.ask(value)
-            self.post_message(Said(f"{self.label} {now} to {_figure(value)} is a leap: Enter does it, Esc does not"))
+            leap = f"{self.label} {now} to {_figure(value)} is a leap: Enter does it, Esc does not"
+            self.post_message(Said(leap, so=lambda: self.has_focus and self.asked == value))
         else:
             self.move_to(value)
 
