@@ -144,11 +144,11 @@ def test_two_servers_have_two_tokens_and_an_open_one_says_so(home: Path) -> None
     [
         (("--port", "70000"), 2, "65,535"),
         (("--port", "-1"), 2, "from 0 to"),
-        (("--host", "no.such.name.invalid"), 3, "no.such.name.invalid:8000"),
+        (("--host", "no.such.name.invalid"), 2, "no.such.name.invalid:8000"),
         (("--host", "a" * 300), 2, "is no name or address"),
         (("--host", "a\u2603..b"), 2, "is no name or address"),
-        (("--host", "256.0.0.1"), 3, "256.0.0.1"),
-        (("--host", "192.0.2.1"), 3, "192.0.2.1:8000"),
+        (("--host", "256.0.0.1"), 2, "256.0.0.1"),
+        (("--host", "192.0.2.1"), 2, "192.0.2.1:8000"),
         (("--fault", "hang=nan"), 2, "hang"),
         (("--fault", "hang=" + "9" * 5000), 2, "hang"),
         (("--set", "stream_interval=inf"), 2, "stream_interval"),
@@ -167,7 +167,7 @@ def test_a_port_that_is_taken_is_said(home: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         ended = tried("sim", "--port", str(port), home=home)
-    ended.is_in_words(3)
+    ended.is_in_words(2)
     assert f"cannot serve on 127.0.0.1:{port}" in ended.err
 
 

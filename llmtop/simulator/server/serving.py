@@ -15,7 +15,7 @@ import msgspec
 
 from llmtop.domain.endpoint import host_and_port
 from llmtop.domain.plain import LONG, plain
-from llmtop.errors import LlmtopError, UsageError
+from llmtop.errors import LlmtopError, SessionLost, UsageError
 from llmtop.simulator.engine import Preset, load_preset
 from llmtop.simulator.server.deployment import Deployment
 from llmtop.simulator.server.face import Face
@@ -203,7 +203,8 @@ def main(arguments: list[str] | None = None) -> int:
             return _complain(str(error), error.exit_code)
         except (OSError, UnicodeError) as error:
             why = error.strerror if isinstance(error, OSError) else f"no name of a machine ({error})"
-            return _complain(f"cannot serve on {host_and_port(asked.host, asked.port)}: {why}", 3)
+            code = SessionLost.exit_code if asked.die_with_parent else UsageError.exit_code  # whose port it was
+            return _complain(f"cannot serve on {host_and_port(asked.host, asked.port)}: {why}", code)
         return 0
 
     return run(serve_until, die_with_parent=asked.die_with_parent)
