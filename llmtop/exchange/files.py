@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from llmtop.analysis.sides import Side
-from llmtop.domain.bounds import Quantity
 from llmtop.domain.plain import plain
 from llmtop.domain.slo import Slo
 from llmtop.errors import FileError
 from llmtop.exchange import aiperf, benchmark_report, guidellm, inference_perf, inferencex, sglang, vllm
 from llmtop.exchange.fields import Fields
-from llmtop.exchange.foreign import Foreign, Group, grouped
+from llmtop.exchange.foreign import LEVEL, Foreign, Group, grouped
 from llmtop.exchange.heads import GZIP, YAML
 from llmtop.inputs import bytes_of
 
@@ -26,7 +25,6 @@ MOST_YAML = 4_000_000
 MOST_ENTRIES = 1_000_000
 """Lines, or objects of an array."""
 MOST_LOADS = 1000
-LEVEL = Quantity("load", 0.001, 1e9)
 FORMATS = (
     "vllm bench serve, SGLang bench_serving, GuideLLM 2, AIPerf and genai-perf JSON, AIPerf records, inference-perf, "
     "llm-d Benchmark Report 0.2 and InferenceX rows"

@@ -10,11 +10,15 @@ import numpy as np
 
 from llmtop.analysis.levels import Level, Stated
 from llmtop.analysis.sides import Side, side_of_levels
+from llmtop.domain.bounds import Quantity
 from llmtop.domain.load import Axis, LoadPoint
 from llmtop.domain.slo import LATENCIES, Latency, Slo
+from llmtop.exchange.fields import MOST
 from llmtop.wording.chapters import LENGTHS
 from llmtop.wording.sentences import lengths
 
+LEVEL = Quantity("load", 0.001, 1e9)
+"""Requests in flight, or a second, of any tool on any machine."""
 STATS = ("mean", "std", "p50", "p90", "p95", "p99")
 """Statistics of a latency that are taken over where a file states them; `std` is the standard deviation."""
 _PARTS: dict[str, tuple[Latency, str]] = {f"{metric}_{stat}": (metric, stat) for metric in LATENCIES for stat in STATS}
@@ -74,6 +78,13 @@ class Foreign:
     traits: Mapping[str, str] = field(default_factory=dict)
     """What else the file says of the configuration, by the tool's own names."""
 
+    def __post_init__(self) -> None:
+        """What was reckoned of odd figures and comes to more than any file may say is not known."""
+        for name in ("duration_s", "requests_per_s", "output_tokens_per_s"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= MOST:
+                object.__setattr__(self, name, None)
+
     def figure(self, name: str) -> float | None:
         """A statistic in seconds by its name in `NAMES`, of the requests where they are there; None: not known."""
         if not self.samples:
@@ -87,7 +98,10 @@ class Foreign:
     def delivered(self) -> float | None:
         """Requests in flight by Little's law."""
         mean = self.figure("e2e_mean")
-        return None if mean is None or self.requests_per_s is None else self.requests_per_s * mean or None
+        if mean is None or self.requests_per_s is None:
+            return None
+        load = self.requests_per_s * mean
+        return load if LEVEL.holds(load) else None
 
 
 def parted(name: str) -> tuple[Latency, str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
+from llmtop.domain.bounds import TIME_S
 from llmtop.domain.slo import Latency
 from llmtop.exchange.fields import Fields, known
 from llmtop.exchange.foreign import STATS, Foreign
@@ -35,7 +36,8 @@ def read(fields: Fields) -> Foreign:
     stated = {
         f"{metric}_{stat}": fields.seconds(KEYS[stat].format(name)) for metric, name in THEIRS.items() for stat in STATS
     }
-    if stated["tpot_p50"] is None and (speed := fields.number("median_intvty")):
+    speed = fields.number("median_intvty")
+    if stated["tpot_p50"] is None and speed and TIME_S.holds(1 / speed):
         stated["tpot_p50"] = 1 / speed
     return Foreign(
         tool=TOOL,

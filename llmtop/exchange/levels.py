@@ -16,7 +16,7 @@ from llmtop.analysis.levels import FAINT_BELOW, Level, Stated, Statistic
 from llmtop.domain.bounds import TIME_S, Quantity
 from llmtop.domain.plain import plain
 from llmtop.errors import UsageError
-from llmtop.exchange.foreign import NAMES
+from llmtop.exchange.foreign import LEVEL, NAMES
 
 MOST_LEVELS = 1000
 COLUMNS = (
@@ -35,13 +35,12 @@ _KNOWN_NAMES = (
 )
 _NAMES = {name.lower(): name for name in _KNOWN_NAMES}
 """Columns are known in any case."""
-LEVEL = Quantity("level", 0.001, 1e9)
 FIGURE = Quantity("figure", 0, 1e12)
 _QUANTITIES = {
     "level": LEVEL,
     **dict.fromkeys(("y", "y_mean", "R_mean", "e2e_s"), Quantity("latency", 1e-6, TIME_S.most, TIME_S.unit)),
     "se_log": Quantity("se_log", 0, 10),
-    "n": Quantity("n", 1, 1e9, "requests"),
+    "n": Quantity("n", 1, 1e12, "requests"),
     **dict.fromkeys(("ttft_s", "tpot_s", *STATED), TIME_S),
     "status": Quantity("status", 100, 999),
 }

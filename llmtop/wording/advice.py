@@ -35,16 +35,16 @@ def in_step(text: str, flag: str | None) -> str:
 
 
 def gives(forecast: Forecast, axis: Axis, now: bool = True) -> str:
-    """`about 50 concurrent users at the SLO (38 now), then TPOT binds; more loses users`
+    """`about 50 concurrent users at the SLO (~38 now), then TPOT binds; more loses users`
 
     Args:
-        now: whether what is carried now is told, by the same walls.
+        now: whether what is carried now is told, foreseen by the same walls: what was proven may be less.
     """
     text = (
         f"about {_load(forecast.capacity_then, axis)} {load_unit(axis, int(forecast.capacity_then + 1e-9))} at the SLO"
     )
     if now:
-        text = f"{text} ({_load(forecast.capacity_now, axis)} now)"
+        text = f"{text} (~{_load(forecast.capacity_now, axis)} now)"
     text = f"{text}, {next_wall(forecast)}"
     lost = "users" if axis == "concurrency" else load_unit(axis)
     return f"{text}; more loses {lost}" if forecast.more_loses else text

@@ -144,7 +144,7 @@ def test_what_is_carried_now_is_told_only_where_that_is_no_second_capacity() -> 
         found = advised(Diagnosis(bound=Bound.QUEUE), levels, Limits(max_num_seqs=16), SLO, cliff, measured, None)
         assert found.prediction is not None
         assert 32 <= found.prediction.capacity_now < 33
-        assert ("(32 now)" in str(found.advice)) is told
+        assert ("(~32 now)" in str(found.advice)) is told
     above = advised(Diagnosis(bound=Bound.QUEUE), levels, Limits(), SLO, cliff, Capacity(low=20, high=31), None)
     assert " now)" not in str(above.advice)
 

@@ -23,7 +23,8 @@ from llmtop.view.runs import Runs
 from llmtop.view.why import why
 
 ADVICE = (
-    "raise --max-num-seqs to about 36: about 53 concurrent users at the SLO (50 now), then TPOT binds; more loses users"
+    "raise --max-num-seqs to about 36: about 53 concurrent users at the SLO (~50 now), then TPOT binds; "
+    "more loses users"
 )
 FRAME = Frame(
     seq=1,

@@ -45,7 +45,7 @@ def advice_of(table: DialectTable, bound: Bound) -> list[str]:
     return [
         _without_number(bound, "the levels are too few", table, _FASTER.get(bound, "")),
         relieve_kv(table),
-        f"{turned}: about 12288 concurrent users at the SLO (1024 now), then TPOT binds; or {_other_kv(table)}",
+        f"{turned}: about 12288 concurrent users at the SLO (~1024 now), then TPOT binds; or {_other_kv(table)}",
         words.slots_free(slots_flag(table), 1024, 12288),
         f"halve what a token takes of the KV cache with {table.advice.smaller_kv or 'an fp8 KV cache'}: more",
         words.LEAK,

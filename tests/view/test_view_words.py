@@ -39,7 +39,7 @@ FRAME = Frame(
     server=SERVER,
     client=ClientHealth(t_s=60.0),
 )
-ADVICE = "raise --max-num-seqs to about 110: about 50 concurrent users at the SLO (38 now), then TPOT binds"
+ADVICE = "raise --max-num-seqs to about 110: about 50 concurrent users at the SLO (~38 now), then TPOT binds"
 KINDS = tuple(
     FailureGroup(outcome=Outcome.HTTP_ERROR, status=status, text=text, count=12, first_s=3.0, last_s=41.0)
     for status, text in ((500, "x"), (503, "y" * 300), (429, "slow down please"))

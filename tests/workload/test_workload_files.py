@@ -150,7 +150,7 @@ FAULTS: list[tuple[Callable[[object, str], object], str, str | None, str]] = [
         "must be a whole number from 1",
     ),
     (parse_trace, "a,b\n1,2", "line 1", "found the columns a,b"),
-    (parse_trace, "", "line 1", "found the columns nothing"),
+    (parse_trace, "", "line 1", "has no names of columns"),
     (
         parse_trace,
         "arrival_s,input_tokens,output_tokens\n1,x,3\n1,y,3",
