@@ -20,6 +20,15 @@ def live(parser: _Parser) -> None:
     parser.add_argument("--profile", metavar="PROFILE", help="name or file: its workload, SLO and load stages")
     groups.slo(parser)
     groups.baseline(parser)
+    _driven(parser)
+    groups.left_alone(parser).add_argument(
+        "--keep-on-hangup", action="store_true", help="a lost terminal (ssh) detaches, too; else it ends the run"
+    )
+    groups.screen(parser)
+
+
+def _driven(parser: _Parser) -> None:
+    """What is driven, by a hand or a plan, and what is told of it."""
     groups.recording(parser)
     groups.out(parser)
     groups.load(parser)
@@ -27,10 +36,6 @@ def live(parser: _Parser) -> None:
     groups.cost(parser)
     groups.endpoint(parser)
     groups.knobs_url(parser)
-    groups.left_alone(parser).add_argument(
-        "--keep-on-hangup", action="store_true", help="a lost terminal (ssh) detaches, too; else it ends the run"
-    )
-    groups.screen(parser)
 
 
 def demo(parser: _Parser) -> None:
@@ -70,14 +75,7 @@ def run(parser: _Parser) -> None:
         metavar="S",
         help="squeeze or stretch the plan to this length",
     )
-    groups.recording(parser)
-    groups.out(parser)
-    groups.load(parser)
-    groups.carried(parser)
-    groups.cost(parser)
-    groups.endpoint(parser)
-    groups.knobs_url(parser)
-    parser.set_defaults(settings=None)
+    _driven(parser)
 
 
 def check(parser: _Parser) -> None:
@@ -163,7 +161,6 @@ def tune(parser: _Parser) -> None:
     group.add_argument("-o", "--output", metavar="FILE", help=".md or .html, beside what is printed")
     groups.unknown_ok(group)
     group.add_argument("--dry-run", action="store_true", help="only say what would be started, and for how long")
-    parser.set_defaults(settings=None)
     group.add_argument("--fresh", action="store_true", help="measure again what an interrupted tune has measured")
     groups.endpoint(parser)
     parser.epilog = Path(__file__).with_name("recipes.txt").read_text(encoding="utf-8").rstrip()

@@ -24,6 +24,7 @@ from unittest import mock
 import psutil
 
 from llmtop.cli.main import main
+from tests.waiting import lives
 
 ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-P", "-c", "import sys; from llmtop.cli.entry import main; sys.exit(main())")
@@ -88,14 +89,7 @@ def resident_mb(processes: Sequence[psutil.Process]) -> float:
 
 
 def living(processes: Sequence[psutil.Process]) -> list[psutil.Process]:
-    return [each for each in processes if _lives(each)]
-
-
-def _lives(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:  # it went between the two
-        return False
+    return [each for each in processes if lives(each)]
 
 
 def end(processes: Sequence[psutil.Process]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -22,6 +21,8 @@ from llmtop.host.doors import Doors
 from llmtop.host.life import Life
 from llmtop.host.messages import Parting
 from llmtop.host.screens import Screens
+from tests import waiting
+from tests.waiting import lives
 
 LOOK_S = 0.01
 """A run that is looked at more often than one of users."""
@@ -104,18 +105,8 @@ def at_home(monkeypatch: pytest.MonkeyPatch, home: Path) -> Path:
 
 def all_end(processes: Iterable[psutil.Process]) -> None:
     """Wait until they have ended; whom nobody has waited for yet has ended, too, whenever init comes to it."""
-
-    def ended(process: psutil.Process) -> bool:
-        try:
-            return process.status() == psutil.STATUS_ZOMBIE or not process.is_running()
-        except psutil.NoSuchProcess:
-            return True
-
-    until(lambda: all(map(ended, processes)))
+    until(lambda: not any(map(lives, processes)))
 
 
-def until(condition: Callable[[], object], timeout_s: float = 60.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it never came to that"
-        time.sleep(0.01)
+def until(condition: Callable[[], object]) -> None:
+    waiting.until(condition, 60.0)

@@ -449,8 +449,11 @@ async def test_one_elsewhere_is_given_up_when_its_lease_has_run_out_and_one_here
 # ── A crew elsewhere ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def begun(posts: list[FakePost], crew: FakeCrew | None = None) -> tuple[Workers, asyncio.Task[None]]:
-    workers = Workers(setup(len(posts)), crew or FakeCrew(posts))
+async def begun(
+    posts: list[FakePost], crew: FakeCrew | None = None, given: WorkerSetup | None = None
+) -> tuple[Workers, asyncio.Task[None]]:
+    crew = crew or FakeCrew(posts)
+    workers = Workers(given or setup(crew.size), crew)
     ready = asyncio.Event()
     running = asyncio.create_task(workers.run(ready.set))
     await asyncio.wait({running, asyncio.create_task(ready.wait())}, return_when=asyncio.FIRST_COMPLETED)
@@ -490,10 +493,7 @@ async def test_what_lets_somebody_in_goes_with_the_setup_to_those_elsewhere_alon
     )
     for elsewhere in (True, False):
         post = FakePost()
-        workers = Workers(setup(endpoint=endpoint), FakeCrew([post], elsewhere))
-        ready = asyncio.Event()
-        running = asyncio.create_task(workers.run(ready.set))
-        await ready.wait()
+        workers, running = await begun([post], FakeCrew([post], elsewhere), setup(endpoint=endpoint))
         assert post.setup.environment == ((("MY_KEY", "s3cret"),) if elsewhere else ())
         assert (post.setup.lease_s, post.setup.waits) == (LEASE_S, not elsewhere)
         assert post.setup.endpoint.metrics_urls == (() if elsewhere else pages)
@@ -552,10 +552,7 @@ async def test_those_that_join_get_a_share_at_once_with_their_clocks_and_prompts
     posts = [FakePost("h1:1"), FakePost("h2:1"), FakePost("h3:1", offset_ns=5 * SECOND), FakePost("h3:2"), FakePost()]
     crew = FakeCrew(posts)
     crew.size = 2
-    workers = Workers(setup(2), crew)
-    ready = asyncio.Event()
-    running = asyncio.create_task(workers.run(ready.set))
-    await ready.wait()
+    workers, running = await begun(posts, crew)
     workers.follow(Pacer.hold(LoadPoint(concurrency=8)), 0)
     assert shares(*posts[:2]) == [(0, 2), (1, 2)]
     crew.joining.put_nowait({2: "h3", 3: "h3"})
@@ -595,10 +592,7 @@ async def test_one_that_cannot_join_is_said_and_the_load_goes_on_as_it_was() -> 
     posts = [FakePost(f"h{number}:1") for number in range(4)]
     crew = FakeCrew(posts)
     crew.size, crew.fails = 2, 2
-    workers = Workers(setup(2), crew)
-    ready = asyncio.Event()
-    running = asyncio.create_task(workers.run(ready.set))
-    await ready.wait()
+    workers, running = await begun(posts, crew)
     workers.follow(Pacer.hold(LoadPoint(concurrency=8)), 0)
     crew.joining.put_nowait({2: "h9"})
     told = await told_until(workers, said)
@@ -616,10 +610,7 @@ async def test_one_that_is_on_its_way_holds_no_figures_up_and_gets_no_load(monke
     monkeypatch.setattr(posts[1], "tell", lambda *_, **__: None)  # it begins, and does not answer
     crew = FakeCrew(posts)
     crew.size = 1
-    workers = Workers(setup(1), crew)
-    ready = asyncio.Event()
-    running = asyncio.create_task(workers.run(ready.set))
-    await ready.wait()
+    workers, running = await begun(posts, crew)
     crew.joining.put_nowait({1: "h2"})
     async with asyncio.timeout(PATIENCE_S):
         while len(workers._workers) < 2:
@@ -641,10 +632,7 @@ async def test_one_that_never_answers_keeps_the_others_waiting_for_a_while_and_i
     posts = [FakePost(f"h{number}:1") for number in range(3)]
     crew = FakeCrew(posts)
     crew.size = 1
-    workers = Workers(setup(1), crew)
-    ready = asyncio.Event()
-    running = asyncio.create_task(workers.run(ready.set))
-    await ready.wait()
+    workers, running = await begun(posts, crew)
     workers.follow(Pacer.hold(LoadPoint(concurrency=8)), 0)
     monkeypatch.setattr(posts[2], "tell", lambda *_, pong=None, **__: pong and FakePost.tell(posts[2], pong=pong))
     crew.joining.put_nowait({1: "h1", 2: "h2"})
@@ -664,10 +652,7 @@ async def test_rows_that_were_dealt_out_are_sent_by_those_that_have_them(tmp_pat
     file.write_text('{"prompt": "a"}\n')
     posts = [FakePost("h1:1"), FakePost("h3:1")]
     crew = FakeCrew(posts, elsewhere=False)
-    workers = Workers(setup(1, workload=Workload(source="jsonl", file=str(file))), crew)
-    ready = asyncio.Event()
-    running = asyncio.create_task(workers.run(ready.set))
-    await ready.wait()
+    workers, running = await begun(posts, crew, setup(1, workload=Workload(source="jsonl", file=str(file))))
     crew.joining.put_nowait({1: "h3"})
     (told,) = said(await told_until(workers, said))
     assert (
@@ -682,10 +667,7 @@ async def test_who_joined_carries_the_load_alone_when_all_others_are_gone_and_is
     posts = [FakePost("h1:1"), FakePost("h2:1")]
     crew = FakeCrew(posts)
     crew.size = 1
-    workers = Workers(setup(1), crew)
-    ready = asyncio.Event()
-    running = asyncio.create_task(workers.run(ready.set))
-    await ready.wait()
+    workers, running = await begun(posts, crew)
     workers.follow(Pacer.hold(LoadPoint(concurrency=8)), 0)
     crew.joining.put_nowait({1: "h2"})
     await told_until(workers, said)
